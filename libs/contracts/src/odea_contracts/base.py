@@ -1,0 +1,45 @@
+"""What every message is made of: the base struct, the endpoint, and the constrained types that messages share."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, TypeVar, dataclass_transform
+
+from msgspec import Meta, Struct, field
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
+class Message(Struct, frozen=True, kw_only=True):
+    """A body on the bus: immutable, built by keyword, unknown fields ignored when read."""
+
+
+RequestT = TypeVar("RequestT", bound=Message)
+ReplyT = TypeVar("ReplyT")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint(Generic[RequestT, ReplyT]):
+    """One request/reply subject with the types of both directions.
+
+    Attributes:
+        subject: where requests are published.
+        queue: the queue group of the service that answers.
+        request: the type of the body.
+        reply: the tagged union of everything that can come back, `Failure` included.
+    """
+
+    subject: str
+    queue: str
+    request: type[RequestT]
+    reply: Any
+
+
+Id = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9_]{1,64}$", description="Letters, digits and underscores, so that it fits a subject")
+]
+HoldId = Annotated[
+    str,
+    Meta(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$", description="A UUID in lower case"),
+]
+RequestId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,128}$", description="Joins one request's logs and events")]
+Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Units = Annotated[int, Meta(ge=0, le=10**12, description="Billed characters")]
+Milliseconds = Annotated[int, Meta(ge=0, le=2**53)]

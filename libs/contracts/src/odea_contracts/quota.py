@@ -1,0 +1,325 @@
+"""Plans, accounts and holds on the bus.
+
+Two-phase rules (after TigerBeetle): reserve makes a hold with a lease; it is then settled, released, or it expires.
+Settling less than the hold gives the rest back, settling more is refused, a hold resolves once, and every late second
+attempt gets its own named answer.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Final, TypeAlias
+
+from msgspec import Meta
+
+from odea_contracts import subjects
+from odea_contracts.base import Endpoint, HoldId, Id, Message, Milliseconds, Name, RequestId, Units
+from odea_contracts.errors import Failure
+
+LEASE_MS_MIN: Final = 1_000
+LEASE_MS_MAX: Final = 3_600_000
+LeaseMs = Annotated[int, Meta(ge=LEASE_MS_MIN, le=LEASE_MS_MAX)]
+HeldUnits = Annotated[int, Meta(ge=1, le=10**9)]
+Accounts = Annotated[tuple[Id, ...], Meta(min_length=1, max_length=2)]
+
+
+class Window(StrEnum):
+    """How long used units count against a limit."""
+
+    MONTH = "month"
+    DAY = "day"
+    NONE = "none"
+
+
+class Plan(Message, tag_field="type", tag="plan"):
+    """The limits that accounts share. `None` means no limit.
+
+    Attributes:
+        units: billed characters in a window.
+        requests_burst: how many requests may come at once before the per-minute rate holds them back.
+    """
+
+    name: Name
+    units: Units | None
+    window: Window = Window.MONTH
+    requests_per_minute: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    requests_burst: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
+    in_flight_max: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+
+
+class Balance(Message):
+    """Where an account stands, after the decision that it comes with. `None` means no limit."""
+
+    account_id: Id
+    limit: int | None
+    used: int
+    held: int
+    remaining: int | None
+    window: Window
+    window_ends_at_ms: Milliseconds | None
+    requests_limit: int | None = None
+    requests_remaining: int | None = None
+    requests_reset_ms: int | None = None
+    in_flight: int = 0
+    in_flight_max: int | None = None
+
+
+class Reserve(Message):
+    """Hold units on one account or, atomically, on a tenant's and a key's.
+
+    Attributes:
+        hold_id: made by the caller; repeating a reserve with the same id gives the first answer.
+        units: an upper bound of what the work may cost.
+        lease_ms: how long the hold lasts unless it is extended.
+    """
+
+    hold_id: HoldId
+    accounts: Accounts
+    units: HeldUnits
+    lease_ms: LeaseMs
+    request_id: RequestId
+    tenant_id: Id
+    key_id: Id
+
+
+class Reserved(Message, tag_field="type", tag="reserved"):
+    """The hold is written."""
+
+    hold_id: HoldId
+    units: int
+    expires_at_ms: Milliseconds
+    balances: tuple[Balance, ...]
+
+
+class Limit(StrEnum):
+    """Which limit refused."""
+
+    UNITS = "units"
+    REQUESTS = "requests"
+    IN_FLIGHT = "in_flight"
+    SUSPENDED = "suspended"
+    ACCOUNT = "account"
+    """There is no such account."""
+
+
+class Denied(Message, tag_field="type", tag="denied"):
+    """Nothing was taken from any limit.
+
+    Attributes:
+        retry_after_ms: when trying again makes sense; `None` where waiting alone does not help.
+    """
+
+    hold_id: HoldId
+    limit: Limit
+    account_id: Id
+    retry_after_ms: int | None
+    balances: tuple[Balance, ...] = ()
+
+
+class HoldConflict(Message, tag_field="type", tag="hold_conflict"):
+    """The hold id was used before, for something else."""
+
+    hold_id: HoldId
+
+
+ReserveReply: TypeAlias = Reserved | Denied | HoldConflict | Failure
+RESERVE: Final[Endpoint[Reserve, ReserveReply]] = Endpoint(
+    subjects.QUOTA_RESERVE, subjects.QUOTA, Reserve, ReserveReply
+)
+
+
+class Outcome(StrEnum):
+    """How the work ended that a settlement pays for."""
+
+    COMPLETED = "completed"
+    CLIENT_LEFT = "client_left"
+    WRITTEN_OFF = "written_off"
+    """We or the upstream cut it: settled with zero units, the provider's own figure stays on record."""
+
+
+class Settle(Message):
+    """Turn a hold into a charge of `units`, at most what is held; the rest is given back.
+
+    Attributes:
+        provider_units: what the provider says that it billed, for reconciliation.
+    """
+
+    hold_id: HoldId
+    units: Units
+    outcome: Outcome
+    provider: str = ""
+    model: str = ""
+    voice: str = ""
+    provider_units: Units | None = None
+
+
+class Settled(Message, tag_field="type", tag="settled"):
+    """The charge is durable. Repeating the settlement gives this answer again."""
+
+    hold_id: HoldId
+    units: int
+    late: bool = False
+    """The hold had expired, and the account still had room."""
+
+
+class SettledBefore(Message, tag_field="type", tag="settled_before"):
+    """The hold was settled before, with these units."""
+
+    hold_id: HoldId
+    units: int
+
+
+class ReleasedBefore(Message, tag_field="type", tag="released_before"):
+    """The hold was released before."""
+
+    hold_id: HoldId
+
+
+class Expired(Message, tag_field="type", tag="expired"):
+    """The lease ended before this came, and nothing is charged."""
+
+    hold_id: HoldId
+
+
+class HoldUnknown(Message, tag_field="type", tag="hold_unknown"):
+    """No hold with this id is on record."""
+
+    hold_id: HoldId
+
+
+class ExceedsHold(Message, tag_field="type", tag="exceeds_hold"):
+    """More was to be settled than is held; the hold stands."""
+
+    hold_id: HoldId
+    held: int
+
+
+SettleReply: TypeAlias = Settled | SettledBefore | ReleasedBefore | Expired | HoldUnknown | ExceedsHold | Failure
+SETTLE: Final[Endpoint[Settle, SettleReply]] = Endpoint(subjects.QUOTA_SETTLE, subjects.QUOTA, Settle, SettleReply)
+
+
+class Release(Message):
+    """Give a hold back whole: nothing was made that could be charged."""
+
+    hold_id: HoldId
+
+
+class Released(Message, tag_field="type", tag="released"):
+    """The hold is gone. Repeating the release gives this answer again."""
+
+    hold_id: HoldId
+
+
+ReleaseReply: TypeAlias = Released | SettledBefore | Expired | HoldUnknown | Failure
+RELEASE: Final[Endpoint[Release, ReleaseReply]] = Endpoint(
+    subjects.QUOTA_RELEASE, subjects.QUOTA, Release, ReleaseReply
+)
+
+
+class Extend(Message):
+    """Let the lease end `lease_ms` from now, if that is later than it ends already."""
+
+    hold_id: HoldId
+    lease_ms: LeaseMs
+
+
+class Extended(Message, tag_field="type", tag="extended"):
+    """The lease ends at this time."""
+
+    hold_id: HoldId
+    expires_at_ms: Milliseconds
+
+
+ExtendReply: TypeAlias = Extended | SettledBefore | ReleasedBefore | Expired | HoldUnknown | Failure
+EXTEND: Final[Endpoint[Extend, ExtendReply]] = Endpoint(subjects.QUOTA_EXTEND, subjects.QUOTA, Extend, ExtendReply)
+
+
+class PlanRef(Message):
+    """Name a plan."""
+
+    name: Name
+
+
+class PlanList(Message):
+    """Ask for all plans."""
+
+
+class Plans(Message, tag_field="type", tag="plans"):
+    """All plans, by name."""
+
+    plans: tuple[Plan, ...]
+
+
+PlanReply: TypeAlias = Plan | Failure
+PlansReply: TypeAlias = Plans | Failure
+PLAN_SET: Final[Endpoint[Plan, PlanReply]] = Endpoint(subjects.QUOTA_PLAN_SET, subjects.QUOTA, Plan, PlanReply)
+PLAN_GET: Final[Endpoint[PlanRef, PlanReply]] = Endpoint(subjects.QUOTA_PLAN_GET, subjects.QUOTA, PlanRef, PlanReply)
+PLAN_LIST: Final[Endpoint[PlanList, PlansReply]] = Endpoint(
+    subjects.QUOTA_PLAN_LIST, subjects.QUOTA, PlanList, PlansReply
+)
+
+
+class AccountSet(Message):
+    """Open an account, or move it to another plan: what is used stays used, the new limits hold from now on."""
+
+    account_id: Id
+    tenant_id: Id
+    plan: Name
+
+
+class AccountRef(Message):
+    """Name an account."""
+
+    account_id: Id
+
+
+class Account(Message, tag_field="type", tag="account"):
+    """An account with its plan and balance."""
+
+    account_id: Id
+    tenant_id: Id
+    plan: Name
+    suspended: bool
+    balance: Balance
+
+
+AccountReply: TypeAlias = Account | Failure
+ACCOUNT_SET: Final[Endpoint[AccountSet, AccountReply]] = Endpoint(
+    subjects.QUOTA_ACCOUNT_SET, subjects.QUOTA, AccountSet, AccountReply
+)
+ACCOUNT_GET: Final[Endpoint[AccountRef, AccountReply]] = Endpoint(
+    subjects.QUOTA_ACCOUNT_GET, subjects.QUOTA, AccountRef, AccountReply
+)
+
+
+class Usage(Message):
+    """Ask where accounts stand."""
+
+    accounts: Accounts
+
+
+class UsageReport(Message, tag_field="type", tag="usage"):
+    """The balance of each account that was asked for and exists."""
+
+    balances: tuple[Balance, ...]
+
+
+UsageReply: TypeAlias = UsageReport | Failure
+USAGE: Final[Endpoint[Usage, UsageReply]] = Endpoint(subjects.QUOTA_USAGE, subjects.QUOTA, Usage, UsageReply)
+
+
+class HoldEvent(Message):
+    """The body of `quota.evt.settled`, `released` and `expired`: a hold's whole story, for billing."""
+
+    hold_id: HoldId
+    tenant_id: Id
+    key_id: Id
+    request_id: RequestId
+    accounts: tuple[Id, ...]
+    units_held: int
+    units_settled: int
+    at_ms: Milliseconds
+    outcome: Outcome | None = None
+    provider: str = ""
+    model: str = ""
+    voice: str = ""
+    provider_units: int | None = None
+    late: bool = False

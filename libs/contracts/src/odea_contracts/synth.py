@@ -1,0 +1,171 @@
+"""Speech on the bus: the request, the frames of the audio stream, and what can be asked about voices and models.
+
+`speak` is answered by a stream in the caller's inbox, not by one reply. Frames carry `Odea-Frame` and, where order
+matters, `Odea-Seq`; the caller steers with `Control` messages to the subject that each frame's reply field names.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Annotated, Final, TypeAlias
+
+from msgspec import Meta
+
+from odea_contracts import subjects
+from odea_contracts.base import Endpoint, Id, Message, Milliseconds, Name, RequestId, Units
+from odea_contracts.errors import Failure
+from odea_contracts.quota import Balance
+
+HEADER_FRAME: Final = "Odea-Frame"
+HEADER_SEQ: Final = "Odea-Seq"
+HEADER_REQUEST_ID: Final = "Odea-Request-Id"
+HEADER_DEADLINE_MS: Final = "Odea-Deadline-Ms"
+FRAME_BYTES_MAX: Final = 64 * 1024
+
+
+class AudioFormat(StrEnum):
+    """The formats of OpenAI's speech endpoint."""
+
+    MP3 = "mp3"
+    OPUS = "opus"
+    AAC = "aac"
+    FLAC = "flac"
+    WAV = "wav"
+    PCM = "pcm"
+
+
+CONTENT_TYPES: Mapping[AudioFormat, str] = MappingProxyType(
+    {
+        AudioFormat.MP3: "audio/mpeg",
+        AudioFormat.OPUS: "audio/opus",
+        AudioFormat.AAC: "audio/aac",
+        AudioFormat.FLAC: "audio/flac",
+        AudioFormat.WAV: "audio/wav",
+        AudioFormat.PCM: "audio/pcm",
+    }
+)
+
+
+class Speak(Message):
+    """Say a text. Whoever sends it is metered: synth reserves from `accounts` before it calls a provider.
+
+    Attributes:
+        input: clean text; it is never interpreted as markup.
+        credits: audio frames that synth may send before the first credit comes.
+    """
+
+    request_id: RequestId
+    tenant_id: Id
+    key_id: Id
+    accounts: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=2)]
+    model: Name
+    voice: Name
+    input: Annotated[str, Meta(min_length=1, max_length=100_000)]
+    response_format: AudioFormat = AudioFormat.MP3
+    speed: Annotated[float, Meta(ge=0.25, le=4.0)] = 1.0
+    instructions: Annotated[str, Meta(max_length=4096)] | None = None
+    sample_rate_hz: Annotated[int, Meta(ge=8000, le=48000)] | None = None
+    credits: Annotated[int, Meta(ge=1, le=1024)] = 16
+
+
+class Frame(StrEnum):
+    """The kinds of message in an audio stream, in `Odea-Frame`."""
+
+    HEAD = "head"
+    AUDIO = "audio"
+    BEAT = "beat"
+    """The sender lives but has no audio yet. Carries no number and needs no credit."""
+    TAIL = "tail"
+    FAIL = "fail"
+
+
+class Head(Message):
+    """The first frame: the provider's first audio is in hand and the hold is written."""
+
+    provider: str
+    model: str
+    voice: str
+    content_type: str
+    units_held: Units
+    balances: tuple[Balance, ...]
+    first_audio_ms: Milliseconds
+    """How long the provider took to its first audio."""
+    fallback: bool = False
+
+
+class Tail(Message):
+    """The last frame of a whole stream; it is sent after the charge is durable."""
+
+    frames: int
+    bytes: int
+    sha256: str
+    units: Units
+
+
+class Credit(Message, tag_field="type", tag="credit"):
+    """The receiver has consumed every audio frame up to `through`; repeated at intervals as a sign of life."""
+
+    through: int
+
+
+class CancelReason(StrEnum):
+    """Why a receiver ends a stream early. Only the first two are charged (P2)."""
+
+    CLIENT_GONE = "client_gone"
+    CLIENT_STALLED = "client_stalled"
+    RECEIVER_FAULT = "receiver_fault"
+
+
+class Cancel(Message, tag_field="type", tag="cancel"):
+    """The receiver wants no more."""
+
+    reason: CancelReason
+
+
+Control: TypeAlias = Credit | Cancel
+
+
+class Voice(Message):
+    """A voice that clients can name."""
+
+    id: str
+    name: str
+    language: str | None = None
+    provider: str | None = None
+    preview_url: str | None = None
+
+
+class Voices(Message):
+    """Ask for the voices of a model, or of all."""
+
+    model: Name | None = None
+
+
+class VoiceList(Message, tag_field="type", tag="voices"):
+    """The voices that can be named."""
+
+    voices: tuple[Voice, ...]
+
+
+class Model(Message):
+    """A model name that clients can use."""
+
+    id: str
+    created_at_ms: Milliseconds
+    owned_by: str
+
+
+class Models(Message):
+    """Ask for the models."""
+
+
+class ModelList(Message, tag_field="type", tag="models"):
+    """The models that can be named."""
+
+    models: tuple[Model, ...]
+
+
+VoicesReply: TypeAlias = VoiceList | Failure
+ModelsReply: TypeAlias = ModelList | Failure
+VOICES: Final[Endpoint[Voices, VoicesReply]] = Endpoint(subjects.SYNTH_VOICES, subjects.SYNTH, Voices, VoicesReply)
+MODELS: Final[Endpoint[Models, ModelsReply]] = Endpoint(subjects.SYNTH_MODELS, subjects.SYNTH, Models, ModelsReply)

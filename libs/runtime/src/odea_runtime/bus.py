@@ -1,0 +1,313 @@
+"""The bus: one connection to NATS a process, typed calls out, typed answers in.
+
+A call ends in a reply or in one of the named errors below, never later than its timeout. An endpoint that is served
+always answers: with its handler's outcome, or with a `Failure` when the body is bad, the handler fails or too much is
+in hand.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from functools import lru_cache
+from typing import Any, Final, TypeVar, cast
+
+import msgspec
+import nats.errors
+import structlog
+from fast_depends.msgspec import MsgSpecSerializer
+from faststream.message import StreamMessage
+from faststream.middlewares import BaseMiddleware
+from faststream.nats import NatsBroker, NatsRouter
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from prometheus_client import Counter, Histogram
+
+from odea_contracts.base import Endpoint, Message
+from odea_contracts.errors import ErrorCode, Failure, failure
+from odea_contracts.synth import HEADER_DEADLINE_MS, HEADER_REQUEST_ID
+from odea_runtime.settings import Settings
+from odea_runtime.tasks import Tasks
+
+RequestT = TypeVar("RequestT", bound=Message)
+ReplyT = TypeVar("ReplyT")
+
+_RECONNECT_WAIT_S: Final = 0.25
+_PING_S: Final = 2
+_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+_CALLS = Counter("odea_bus_calls_total", "Requests sent, by how they ended", ["subject", "outcome"])
+_CALL_SECONDS = Histogram("odea_bus_call_seconds", "From request to reply", ["subject"], buckets=_BUCKETS)
+_HANDLED = Counter("odea_bus_handled_total", "Requests answered, by outcome", ["subject", "outcome"])
+_HANDLE_SECONDS = Histogram("odea_bus_handle_seconds", "From receipt to answer", ["subject"], buckets=_BUCKETS)
+_FAULTS = Counter("odea_bus_connection_faults_total", "Lost connections, slow consumers and other trouble", ["kind"])
+
+
+class BusError(Exception):
+    """A call that brought no reply."""
+
+    outcome = "error"
+
+
+class DisconnectedError(BusError):
+    """There is no connection to NATS; the request was not sent."""
+
+    outcome = "disconnected"
+
+
+class NoRespondersError(BusError):
+    """Nobody serves the subject; the request was certainly not handled."""
+
+    outcome = "no_responders"
+
+
+class CallTimeoutError(BusError):
+    """No reply in time; the request may or may not have been handled."""
+
+    outcome = "timeout"
+
+
+class BadReplyError(BusError):
+    """The reply is not what the contract says."""
+
+    outcome = "bad_reply"
+
+
+class Bus:
+    """One connection to NATS: call, publish and, through routers, serve.
+
+    Args:
+        settings: `nats_url`, `call_timeout_s`, `tasks_max`.
+        service: the name shown to NATS and used for the private inbox prefix.
+        routers: what this process serves.
+    """
+
+    def __init__(self, settings: Settings, service: str, *routers: NatsRouter) -> None:
+        self._timeout_s = settings.call_timeout_s
+        self._lost: list[Callable[[], None]] = []
+        self._back: list[Callable[[], None]] = []
+        self.inbox_prefix: Final = f"_INBOX_{service}"
+        self.broker: Final = NatsBroker(
+            settings.nats_url.get_secret_value().split(","),
+            name=f"odea-{service}",
+            serializer=MsgSpecSerializer(),
+            # Handlers take the decoded body and nothing else; injection would cost half the time of a message.
+            apply_types=False,
+            inbox_prefix=self.inbox_prefix,
+            connect_timeout=2,
+            allow_reconnect=True,
+            reconnect_time_wait=cast("int", _RECONNECT_WAIT_S),
+            max_reconnect_attempts=-1,
+            ping_interval=_PING_S,
+            max_outstanding_pings=2,
+            disconnected_cb=self._on_lost,
+            reconnected_cb=self._on_back,
+            error_cb=self._on_error,
+            routers=routers,
+            logger=None,
+        )
+        self._log = structlog.get_logger()
+
+    @property
+    def client(self) -> Client:
+        """The connection itself, for streams and JetStream. It is there once `start` has returned."""
+        return self.broker.connection
+
+    @property
+    def connected(self) -> bool:
+        """Whether a message would leave now."""
+        return bool(self.broker.config.connection_state) and self.client.is_connected
+
+    def on_lost(self, callback: Callable[[], None]) -> None:
+        """Call back whenever the connection breaks: messages may have been missed from now on."""
+        self._lost.append(callback)
+
+    def on_back(self, callback: Callable[[], None]) -> None:
+        """Call back whenever a broken connection stands again."""
+        self._back.append(callback)
+
+    async def start(self) -> None:
+        """Connect, waiting as long as it takes, and begin to serve."""
+        await self.broker.start()
+
+    async def stop(self) -> None:
+        """Stop serving and close the connection."""
+        await self.broker.stop()
+
+    async def check(self) -> str | None:
+        """For `/readyz`."""
+        return None if self.connected else "not connected to NATS"
+
+    async def call(
+        self,
+        endpoint: Endpoint[RequestT, ReplyT],
+        request: RequestT,
+        *,
+        timeout_s: float | None = None,
+        request_id: str | None = None,
+    ) -> ReplyT:
+        """Send `request` and wait for its reply, at most `timeout_s` (by default the setting's).
+
+        Raises:
+            DisconnectedError: not sent.
+            NoRespondersError: not handled.
+            CallTimeoutError: perhaps handled.
+            BadReplyError: handled, but the answer is not understood.
+        """
+        began = time.perf_counter()
+        outcome = "ok"
+        try:
+            return await self._call(endpoint, request, timeout_s or self._timeout_s, request_id)
+        except BusError as error:
+            outcome = error.outcome
+            raise
+        finally:
+            _CALLS.labels(endpoint.subject, outcome).inc()
+            _CALL_SECONDS.labels(endpoint.subject).observe(time.perf_counter() - began)
+
+    async def _call(
+        self, endpoint: Endpoint[RequestT, ReplyT], request: RequestT, timeout_s: float, request_id: str | None
+    ) -> ReplyT:
+        if not self.connected:
+            raise DisconnectedError(endpoint.subject)
+        headers = {HEADER_DEADLINE_MS: str(int((time.time() + timeout_s) * 1000))}
+        request_id = request_id or structlog.contextvars.get_contextvars().get("request_id")
+        if request_id:
+            headers[HEADER_REQUEST_ID] = request_id
+        try:
+            message = await self.client.request(
+                endpoint.subject, msgspec.json.encode(request), timeout=timeout_s, headers=headers
+            )
+        except nats.errors.NoRespondersError:
+            raise NoRespondersError(endpoint.subject) from None
+        except (TimeoutError, nats.errors.TimeoutError):
+            raise CallTimeoutError(endpoint.subject) from None
+        except nats.errors.Error as error:
+            raise DisconnectedError(endpoint.subject) from error
+        try:
+            return cast("ReplyT", _reply_decoder(endpoint.reply).decode(message.data))
+        except msgspec.MsgspecError as error:
+            raise BadReplyError(endpoint.subject) from error
+
+    async def publish(self, subject: str, message: Message) -> None:
+        """Send `message` to whoever listens now. It is lost if nobody does.
+
+        Raises:
+            DisconnectedError: not sent.
+        """
+        if not self.connected:
+            raise DisconnectedError(subject)
+        await self.client.publish(subject, msgspec.json.encode(message))
+
+    async def _on_lost(self) -> None:
+        _FAULTS.labels("disconnected").inc()
+        self._log.warning("lost the connection to NATS")
+        for callback in self._lost:
+            callback()
+
+    async def _on_back(self) -> None:
+        self._log.info("connected to NATS again")
+        for callback in self._back:
+            callback()
+
+    async def _on_error(self, error: Exception) -> None:
+        kind = "slow_consumer" if isinstance(error, nats.errors.SlowConsumerError) else "other"
+        _FAULTS.labels(kind).inc()
+        self._log.warning("trouble on the bus", kind=kind, error=repr(error))
+
+
+@lru_cache(maxsize=256)
+def _reply_decoder(reply: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(reply)
+
+
+def serve(
+    router: NatsRouter,
+    tasks: Tasks,
+    endpoint: Endpoint[RequestT, ReplyT],
+    handler: Callable[[RequestT], Awaitable[ReplyT]],
+) -> None:
+    """Answer `endpoint` with `handler`, many requests at a time, bounded by `tasks`.
+
+    FastStream handles one message after the other; handing each over to a task keeps its speed (a third of it is left
+    with `max_workers`) and lets requests wait together, which group commit needs.
+    """
+
+    async def receive(body: RequestT) -> None:
+        raw = _message.get()
+        if not tasks.start(_answer(endpoint.subject, handler, body, raw)):
+            _HANDLED.labels(endpoint.subject, "overloaded").inc()
+            await respond(raw, failure(ErrorCode.OVERLOADED))
+
+    decoder = msgspec.json.Decoder(endpoint.request)
+
+    async def decode(message: StreamMessage[Msg]) -> RequestT:
+        return decoder.decode(message.body)
+
+    router.subscriber(
+        endpoint.subject,
+        queue=endpoint.queue,
+        decoder=decode,
+        no_reply=True,
+        include_in_schema=False,
+    )(receive)
+
+
+def request_router() -> NatsRouter:
+    """A router for endpoints: what can't be read is answered with a `Failure` instead of silence."""
+    return NatsRouter(middlewares=[_AnswerBadBodies])
+
+
+_message: ContextVar[Msg] = ContextVar("message")
+"""The message that FastStream is handing over."""
+
+
+class _AnswerBadBodies(BaseMiddleware[Any, Any]):
+    """FastStream drops a message whose body it can't decode; its sender would wait for the whole timeout."""
+
+    async def consume_scope(
+        self, call_next: Callable[[StreamMessage[Any]], Awaitable[Any]], msg: StreamMessage[Any]
+    ) -> Any:
+        raw = cast("Msg", msg.raw_message)
+        _message.set(raw)
+        try:
+            return await call_next(msg)
+        except msgspec.MsgspecError as error:
+            _HANDLED.labels(raw.subject, "bad_body").inc()
+            await respond(raw, bad_body(error))
+            return None
+
+
+def bad_body(error: Exception) -> Failure:
+    """The `Failure` for a body that does not fit, naming the field where msgspec does."""
+    text = str(error)
+    where = text.rpartition(" - at `$")[2].rstrip("`").lstrip(".") if " - at `$" in text else None
+    return failure(ErrorCode.INVALID_VALUE, f"The message is not valid: {text[:200]}", param=where or None)
+
+
+async def _answer(subject: str, handler: Callable[[RequestT], Awaitable[ReplyT]], body: RequestT, raw: Msg) -> None:
+    headers = raw.headers or {}
+    deadline_ms = headers.get(HEADER_DEADLINE_MS, "")
+    if deadline_ms.isdigit() and int(deadline_ms) < time.time() * 1000:
+        # Its sender has given up; an answer would reach nobody, and the work would be for nothing.
+        _HANDLED.labels(subject, "too_late").inc()
+        return
+    structlog.contextvars.bind_contextvars(request_id=headers.get(HEADER_REQUEST_ID))
+    began = time.perf_counter()
+    try:
+        reply: Any = await handler(body)
+    except Exception:  # noqa: BLE001 - the boundary of the process: silence would cost the caller its whole timeout
+        structlog.get_logger().exception("handler failed", subject=subject)
+        reply = failure(ErrorCode.INTERNAL_ERROR)
+    outcome = reply.code if isinstance(reply, Failure) else type(reply).__struct_config__.tag
+    _HANDLED.labels(subject, outcome).inc()
+    _HANDLE_SECONDS.labels(subject).observe(time.perf_counter() - began)
+    await respond(raw, reply)
+
+
+async def respond(raw: Msg, reply: Message) -> None:
+    """Send `reply` to whoever asked, if anybody can still be reached."""
+    if raw.reply:
+        try:
+            await raw.respond(msgspec.json.encode(reply))
+        except nats.errors.Error as error:
+            structlog.get_logger().warning("a reply could not be sent", subject=raw.subject, error=repr(error))

@@ -1,0 +1,152 @@
+"""The outbox: events written with the change that they tell of, then handed to JetStream, in order and at least once.
+
+One replica relays at a time (an advisory lock decides), so events leave in the order in which they were written.
+JetStream drops what it has seen, by `Nats-Msg-Id`, and consumers are idempotent, so a crash between hand-over and
+deletion does no harm. Events are CloudEvents in binary mode (CloudEvents 1.0, NATS protocol binding).
+"""
+
+import asyncio
+from datetime import datetime
+from importlib.resources import files
+from typing import Any, Final
+
+import aiosql
+import asyncpg
+import nats.errors
+import nats.js.errors
+import structlog
+from nats.js.api import RetentionPolicy, StorageType, StreamConfig
+from prometheus_client import Counter, Gauge
+
+from odea_contracts.subjects import STREAM_EVENTS, SUBJECTS_EVENTS
+from odea_runtime.bus import Bus
+from odea_runtime.postgres import Connection, Database, StorageUnavailableError
+
+BATCH_MAX: Final = 200
+_POLL_S: Final = 1.0
+_ACK_S: Final = 2.0
+_EVENTS_AGE_S: Final = 30 * 24 * 3600
+_EVENTS_BYTES_MAX: Final = 1024**3
+_DUPLICATES_S: Final = 600
+
+_RELAYED = Counter("odea_outbox_relayed_total", "Events handed to JetStream")
+_WAITING = Gauge("odea_outbox_waiting", "Events that have not been handed over")
+_OLDEST = Gauge("odea_outbox_oldest_seconds", "Age of the oldest event that has not been handed over")
+
+
+class EventsUnavailableError(Exception):
+    """JetStream could not be reached, or did not acknowledge in time. Events stay in the outbox."""
+
+
+async def ensure_events_stream(bus: Bus) -> None:
+    """Create the stream of events if it is not there. Safe to call from every service.
+
+    Raises:
+        EventsUnavailableError: JetStream does not answer.
+    """
+    config = StreamConfig(
+        name=STREAM_EVENTS,
+        subjects=[SUBJECTS_EVENTS],
+        retention=RetentionPolicy.LIMITS,
+        storage=StorageType.FILE,
+        max_age=_EVENTS_AGE_S,
+        max_bytes=_EVENTS_BYTES_MAX,
+        duplicate_window=_DUPLICATES_S,
+    )
+    jetstream = bus.client.jetstream(timeout=_ACK_S)
+    try:
+        try:
+            await jetstream.stream_info(STREAM_EVENTS)
+        except nats.js.errors.NotFoundError:
+            await jetstream.add_stream(config)
+    except (nats.errors.Error, TimeoutError) as error:
+        raise EventsUnavailableError(repr(error)) from error
+
+
+class Outbox:
+    """Relays the outbox of one service for as long as it runs.
+
+    Args:
+        database: where the table `outbox` is.
+        bus: where the events go.
+    """
+
+    def __init__(self, database: Database, bus: Bus) -> None:
+        self._database = database
+        self._bus = bus
+        self._queries: Any = aiosql.from_str((files("odea_runtime") / "outbox.sql").read_text(), "asyncpg")
+        self._wake = asyncio.Event()
+        self._log = structlog.get_logger()
+
+    def wake(self) -> None:
+        """An event has been committed; do not wait for the next look."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Relay until cancelled, through every outage of the database and of NATS."""
+        while True:
+            try:
+                await self._lead()
+            except (StorageUnavailableError, EventsUnavailableError) as error:
+                self._log.warning("the outbox waits", error=repr(error))
+            await asyncio.sleep(_POLL_S)
+
+    async def _lead(self) -> None:
+        async with self._database.connection() as connection:
+            if not await self._queries.lead_relay(connection):
+                return
+            while True:
+                await self._report(connection)
+                while await self._relay(connection):
+                    pass
+                self._wake.clear()
+                try:
+                    async with asyncio.timeout(_POLL_S):
+                        await self._wake.wait()
+                except TimeoutError:
+                    continue
+
+    async def _report(self, connection: Connection) -> None:
+        lag = await self._queries.outbox_lag(connection)
+        _WAITING.set(lag["waiting"])
+        _OLDEST.set(lag["oldest_s"])
+
+    async def _relay(self, connection: Connection) -> bool:
+        rows: list[asyncpg.Record] = await self._queries.take_outbox(connection, limit=BATCH_MAX)
+        if not rows:
+            return False
+        await self._hand_over(rows)
+        await self._queries.forget_outbox(connection, ids=[row["id"] for row in rows])
+        _RELAYED.inc(len(rows))
+        return True
+
+    async def _hand_over(self, rows: list[asyncpg.Record]) -> None:
+        """Publish all, then wait for every acknowledgement. They leave in order: each is written as its task starts."""
+        if not self._bus.connected:
+            raise EventsUnavailableError("not connected")
+        jetstream = self._bus.client.jetstream(timeout=_ACK_S)
+        try:
+            await asyncio.gather(
+                *(
+                    jetstream.publish(row["subject"], row["body"], headers=_headers(row), stream=STREAM_EVENTS)
+                    for row in rows
+                )
+            )
+        except nats.js.errors.NoStreamResponseError:
+            await ensure_events_stream(self._bus)
+            raise EventsUnavailableError("the stream was not there") from None
+        except (nats.errors.Error, TimeoutError) as error:
+            raise EventsUnavailableError(repr(error)) from error
+
+
+def _headers(row: asyncpg.Record) -> dict[str, str]:
+    created_at: datetime = row["created_at"]
+    return {
+        "Nats-Msg-Id": f"{row['source']}/{row['event_id']}",
+        "ce-specversion": "1.0",
+        "ce-id": str(row["event_id"]),
+        "ce-source": row["source"],
+        "ce-type": row["subject"],
+        "ce-time": created_at.isoformat(),
+        "content-type": "application/json",
+    }

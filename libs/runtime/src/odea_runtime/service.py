@@ -1,0 +1,47 @@
+"""The outermost frame of a service process: settings, logs, signals, exit status."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+
+from odea_runtime import logs
+from odea_runtime.settings import EXIT_CONFIG, Settings, SettingsError, load
+
+S = TypeVar("S", bound=Settings)
+Run = Callable[[S, asyncio.Event], Awaitable[None]]
+"""Does its work until the event is set, then ends in good order."""
+
+
+def main(service: str, settings_type: type[S], commands: dict[str, Run[S]]) -> None:
+    """Run the command that the command line names, with settings from the environment; does not return.
+
+    Exits with 0 after a clean end, 2 for a wrong command, 78 for unusable settings, 1 for anything else.
+    """
+    command = commands.get(sys.argv[1]) if len(sys.argv) == 2 else None
+    if command is None:
+        sys.exit(f"usage: python -m odea_{service} {'|'.join(commands)}")
+    try:
+        settings = load(settings_type, os.environ)
+    except SettingsError as error:
+        print(f"odea {service}: unusable settings\n{error}", file=sys.stderr)  # noqa: T201 - there is no log yet
+        sys.exit(EXIT_CONFIG)
+    logs.configure(service, log_format=settings.log_format, level=settings.log_level)
+    log = structlog.get_logger()
+    try:
+        asyncio.run(_until_signalled(command, settings))
+    except Exception:  # The last frame of the process: whatever it is, it belongs in the log.
+        log.exception("stopped by a fault")
+        sys.exit(1)
+
+
+async def _until_signalled(command: Run[S], settings: S) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    await command(settings, stop)

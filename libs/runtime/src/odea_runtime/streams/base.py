@@ -1,0 +1,40 @@
+"""The bounds of audio streams and the ways in which they end badly."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from odea_contracts.errors import Failure
+from odea_contracts.synth import CancelReason
+from odea_runtime.settings import Settings
+
+
+class StreamSettings(Settings):
+    """The bounds of audio streams."""
+
+    stream_window_frames: Annotated[int, Field(ge=1, le=1024)] = 16
+    """Audio frames under way that the receiver has not consumed; each is at most 64 KiB."""
+    stream_beat_s: Annotated[float, Field(gt=0, le=10)] = 1.0
+    """How often each end gives a sign of life."""
+    stream_silence_s: Annotated[float, Field(gt=0, le=60)] = 3.5
+    """After how long without one the other end is taken for dead."""
+
+
+class StreamBrokenError(Exception):
+    """The stream ended without its tail, or not as the tail says. What has arrived is not the whole."""
+
+
+class RefusedError(Exception):
+    """The stream ended with a failure instead of audio."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.code)
+        self.failure = failure
+
+
+class CancelledByReceiverError(Exception):
+    """The receiver wants no more; `reason` is `None` if it fell silent."""
+
+    def __init__(self, reason: CancelReason | None) -> None:
+        super().__init__(reason or "silent")
+        self.reason = reason

@@ -1,0 +1,151 @@
+"""All audio streams of a process over one subscription: who is meant by a message, and who gives signs of life when."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Final, Protocol
+
+import msgspec
+import nats.errors
+import structlog
+from nats.aio.msg import Msg
+from prometheus_client import Counter, Gauge
+
+from odea_contracts.synth import Cancel, CancelReason
+from odea_runtime.bus import Bus, DisconnectedError
+from odea_runtime.streams.base import StreamSettings
+from odea_runtime.streams.incoming import IncomingStream
+from odea_runtime.streams.outgoing import OutgoingStream
+
+_OPEN = Gauge("odea_stream_open", "Audio streams in hand", ["end"])
+_ENDED = Counter("odea_stream_ended_total", "Audio streams, by how they ended", ["end", "outcome"])
+
+
+class _End(Protocol):
+    """What the hub does with an end of a stream."""
+
+    def take(self, message: Msg) -> None: ...
+    async def beat(self, now: float) -> None: ...
+    def lose(self) -> None: ...
+
+
+class Streams:
+    """All audio streams of a process, over one subscription."""
+
+    def __init__(self, bus: Bus, settings: StreamSettings) -> None:
+        self._bus = bus
+        self.settings: Final = settings
+        self._ends: dict[str, _End] = {}
+        self._prefix = ""
+        self._count = 0
+        self._beats: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Subscribe. The bus must have been started."""
+        self._prefix = f"{self._bus.client.new_inbox()}."
+        await self._bus.client.subscribe(f"{self._prefix}*", cb=self._dispatch)
+        self._bus.on_lost(self._lose_all)
+        self._beats = asyncio.create_task(self._beat_forever())
+
+    async def stop(self) -> None:
+        """End the signs of life; streams still open break."""
+        if self._beats:
+            self._beats.cancel()
+        self._lose_all()
+
+    @asynccontextmanager
+    async def open(self, subject: str, body: bytes, headers: dict[str, str]) -> AsyncGenerator[IncomingStream]:
+        """Ask `subject` for a stream. Leaving the block early cancels it.
+
+        Raises:
+            DisconnectedError: there is no connection; nothing was sent.
+        """
+        name = self._name()
+        stream = IncomingStream(self._bus, self.settings)
+        self._ends[name] = stream
+        _OPEN.labels("receive").inc()
+        try:
+            if not self._bus.connected:
+                raise DisconnectedError(subject)
+            await self._bus.client.publish(subject, body, reply=self._prefix + name, headers=headers)
+            yield stream
+        finally:
+            _OPEN.labels("receive").dec()
+            _ENDED.labels("receive", stream.outcome).inc()
+            if stream.unheard:
+                # The sender has not said yet where it listens. It will within a beat, and is told then.
+                self._ends[name] = _Farewell(self._bus, self.settings.stream_silence_s, lambda: self._forget(name))
+            else:
+                self._forget(name)
+                await stream.cancel(CancelReason.RECEIVER_FAULT)
+
+    @asynccontextmanager
+    async def send(self, receiver: str, credits_: int) -> AsyncGenerator[OutgoingStream]:
+        """Send a stream to the inbox `receiver`, with `credits_` frames granted in advance.
+
+        The task inside the block is interrupted when the receiver cancels or falls silent.
+
+        Raises:
+            CancelledByReceiverError: instead of the interruption, when the block is left.
+        """
+        name = self._name()
+        stream = OutgoingStream(self._bus, self.settings, receiver, self._prefix + name, credits_)
+        self._ends[name] = stream
+        _OPEN.labels("send").inc()
+        try:
+            async with stream.interruptible():
+                yield stream
+        finally:
+            self._forget(name)
+            _OPEN.labels("send").dec()
+            _ENDED.labels("send", stream.outcome).inc()
+
+    def _name(self) -> str:
+        self._count += 1
+        return f"{self._count:x}"
+
+    def _forget(self, name: str) -> None:
+        self._ends.pop(name, None)
+
+    async def _dispatch(self, message: Msg) -> None:
+        end = self._ends.get(message.subject.removeprefix(self._prefix))
+        if end:
+            end.take(message)
+
+    def _lose_all(self) -> None:
+        for end in list(self._ends.values()):
+            end.lose()
+
+    async def _beat_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.stream_beat_s)
+            now = asyncio.get_running_loop().time()
+            for end in list(self._ends.values()):
+                try:
+                    await end.beat(now)
+                except nats.errors.Error as error:
+                    structlog.get_logger().debug("a sign of life could not be sent", error=repr(error))
+
+
+class _Farewell:
+    """Stands where a stream was that ended before its sender was heard: cancels it at its first message."""
+
+    def __init__(self, bus: Bus, wait_s: float, forget: Callable[[], None]) -> None:
+        self._bus = bus
+        self._until = asyncio.get_running_loop().time() + wait_s
+        self._forget = forget
+        self._control = ""
+
+    def take(self, message: Msg) -> None:
+        self._control = message.reply
+
+    async def beat(self, now: float) -> None:
+        if self._control and self._bus.connected:
+            cancel = Cancel(reason=CancelReason.CLIENT_GONE)
+            await self._bus.client.publish(self._control, msgspec.json.encode(cancel))
+            self._forget()
+        elif now > self._until:
+            self._forget()
+
+    def lose(self) -> None:
+        self._forget()

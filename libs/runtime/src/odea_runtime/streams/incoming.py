@@ -1,0 +1,186 @@
+"""The receiving end of an audio stream."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final
+
+import msgspec
+from nats.aio.msg import Msg
+
+from odea_contracts.errors import Failure
+from odea_contracts.synth import (
+    HEADER_FRAME,
+    HEADER_SEQ,
+    Cancel,
+    CancelReason,
+    Control,
+    Credit,
+    Frame,
+    Head,
+    Tail,
+)
+from odea_runtime.bus import Bus, NoRespondersError
+from odea_runtime.streams.base import RefusedError, StreamBrokenError, StreamSettings
+
+_HEAD: Final = msgspec.json.Decoder(Head)
+_TAIL: Final = msgspec.json.Decoder(Tail)
+_FAILURE: Final = msgspec.json.Decoder(Failure)
+
+
+@dataclass(slots=True)
+class _Broken:
+    """Put into the queue in place of a message: nothing more will come."""
+
+    why: str
+
+
+class IncomingStream:
+    """The receiving end. First `head`, then iterate over the audio; a clean end of the iteration is the whole."""
+
+    def __init__(self, bus: Bus, settings: StreamSettings) -> None:
+        self._bus = bus
+        self._settings = settings
+        self._messages: asyncio.Queue[Msg | _Broken] = asyncio.Queue()
+        self._control = ""
+        self._consumed = 0
+        self._credited = 0
+        self._bytes = 0
+        self._digest = sha256()
+        self._ended = False
+        self._overrun = False
+        self.outcome = "cancelled"
+        self.tail: Tail | None = None
+
+    @property
+    def unheard(self) -> bool:
+        """Whether the stream is still open and the sender has not been heard of yet."""
+        return not self._control and not self._ended
+
+    async def head(self) -> Head:
+        """Wait for the first audio to be announced, as long as the sender gives signs of life.
+
+        Raises:
+            RefusedError: the sender said why there is no audio.
+            NoRespondersError: nobody serves the subject.
+            StreamBrokenError: the sender fell silent or the connection broke.
+        """
+        message = await self._next()
+        if self._frame(message) is not Frame.HEAD:
+            raise self._broken("the first frame is not a head")
+        try:
+            return _HEAD.decode(message.data)
+        except msgspec.MsgspecError as error:
+            raise self._broken("the head is not readable") from error
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """The audio, frame by frame. The sender sends on as frames are taken.
+
+        Raises:
+            StreamBrokenError: the audio is not whole.
+            RefusedError: the sender gave up in the middle.
+        """
+        while True:
+            message = await self._next()
+            match self._frame(message):
+                case Frame.AUDIO:
+                    yield self._accept(message)
+                    await self._grant()
+                case Frame.TAIL:
+                    self._finish(message)
+                    return
+                case _:
+                    raise self._broken("a frame out of place")
+
+    async def cancel(self, reason: CancelReason) -> None:
+        """Tell the sender to stop, unless the stream has ended or this was said before."""
+        if self._ended:
+            return
+        self._ended = True
+        self.outcome = reason.value
+        await self._tell(Cancel(reason=reason))
+
+    def take(self, message: Msg) -> None:
+        """A message of this stream has come in."""
+        # The sender keeps to the window; a few more are the head, the tail and beats under way.
+        if self._overrun:
+            return
+        if self._messages.qsize() > self._settings.stream_window_frames + 8:
+            self._overrun = True
+            self._messages.put_nowait(_Broken("the sender overran the window"))
+        else:
+            self._messages.put_nowait(message)
+
+    async def beat(self, now: float) -> None:  # noqa: ARG002 - the other end needs the time
+        """Give a sign of life; it repeats the credit, which mends a lost one."""
+        if self._control and not self._ended:
+            await self._tell(Credit(through=self._consumed))
+
+    def lose(self) -> None:
+        """Messages may have been lost: end it now, visibly."""
+        self._messages.put_nowait(_Broken("the connection to the bus broke"))
+
+    async def _next(self) -> Msg:
+        while True:
+            try:
+                async with asyncio.timeout(self._settings.stream_silence_s):
+                    message = await self._messages.get()
+            except TimeoutError:
+                raise self._broken("the sender fell silent") from None
+            if isinstance(message, _Broken):
+                raise self._broken(message.why)
+            if (message.headers or {}).get("Status") == "503":
+                self._ended, self.outcome = True, "no_responders"
+                raise NoRespondersError(message.subject)
+            self._control = message.reply or self._control
+            frame = self._frame(message)
+            if frame is Frame.FAIL:
+                raise self._refused(message)
+            if frame is not Frame.BEAT:
+                return message
+
+    def _frame(self, message: Msg) -> Frame | None:
+        try:
+            return Frame((message.headers or {}).get(HEADER_FRAME, ""))
+        except ValueError:
+            return None
+
+    def _accept(self, message: Msg) -> bytes:
+        seq = (message.headers or {}).get(HEADER_SEQ, "")
+        if seq != str(self._consumed + 1):
+            raise self._broken(f"frame {self._consumed + 1} is missing")
+        self._consumed += 1
+        self._bytes += len(message.data)
+        self._digest.update(message.data)
+        return message.data
+
+    async def _grant(self) -> None:
+        if self._consumed - self._credited >= max(1, self._settings.stream_window_frames // 4):
+            self._credited = self._consumed
+            await self._tell(Credit(through=self._consumed))
+
+    def _finish(self, message: Msg) -> None:
+        try:
+            tail = _TAIL.decode(message.data)
+        except msgspec.MsgspecError as error:
+            raise self._broken("the tail is not readable") from error
+        if (tail.frames, tail.bytes, tail.sha256) != (self._consumed, self._bytes, self._digest.hexdigest()):
+            raise self._broken("the audio is not what the tail says")
+        self._ended, self.outcome, self.tail = True, "whole", tail
+
+    def _refused(self, message: Msg) -> Exception:
+        try:
+            failure = _FAILURE.decode(message.data)
+        except msgspec.MsgspecError:
+            return self._broken("the failure is not readable")
+        self._ended, self.outcome = True, "refused"
+        return RefusedError(failure)
+
+    def _broken(self, why: str) -> StreamBrokenError:
+        self.outcome = "broken"
+        return StreamBrokenError(why)
+
+    async def _tell(self, control: Control) -> None:
+        if self._control and self._bus.connected:
+            await self._bus.client.publish(self._control, msgspec.json.encode(control))

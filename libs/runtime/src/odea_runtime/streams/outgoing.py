@@ -1,0 +1,132 @@
+"""The sending end of an audio stream."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from typing import Any, Final
+
+import msgspec
+from nats.aio.msg import Msg
+
+from odea_contracts.errors import Failure
+from odea_contracts.synth import (
+    FRAME_BYTES_MAX,
+    HEADER_FRAME,
+    HEADER_SEQ,
+    Cancel,
+    CancelReason,
+    Control,
+    Frame,
+    Head,
+    Tail,
+)
+from odea_runtime.bus import Bus
+from odea_runtime.streams.base import CancelledByReceiverError, StreamSettings
+
+_CONTROL: Final = msgspec.json.Decoder(Control)
+
+
+class OutgoingStream:
+    """The sending end: `head`, then `audio` as it comes, then `tail`; or `fail` at any time."""
+
+    def __init__(self, bus: Bus, settings: StreamSettings, receiver: str, control: str, credits_: int) -> None:
+        self._bus = bus
+        self._settings = settings
+        self._receiver = receiver
+        self._control = control
+        self._window = credits_
+        self._sent = 0
+        self._taken = 0
+        self._bytes = 0
+        self._digest = sha256()
+        self._heard = asyncio.get_running_loop().time()
+        self._room = asyncio.Event()
+        self._task: asyncio.Task[Any] | None = None
+        self._interrupted = False
+        self._reason: CancelReason | None = None
+        self.outcome = "fault"
+
+    @property
+    def bytes_sent(self) -> int:
+        """Audio bytes that have left."""
+        return self._bytes
+
+    async def head(self, head: Head) -> None:
+        """Announce the first audio."""
+        await self._publish(Frame.HEAD, msgspec.json.encode(head))
+
+    async def audio(self, audio: bytes) -> None:
+        """Send audio of any length, waiting for credit where the window is full."""
+        for start in range(0, len(audio), FRAME_BYTES_MAX):
+            piece = audio[start : start + FRAME_BYTES_MAX]
+            while self._sent - self._taken >= self._window:
+                self._room.clear()
+                await self._room.wait()
+            self._sent += 1
+            self._bytes += len(piece)
+            self._digest.update(piece)
+            await self._publish(Frame.AUDIO, piece, seq=self._sent)
+
+    async def tail(self, units: int) -> None:
+        """Say that this was the whole. The charge of `units` must be durable before."""
+        tail = Tail(frames=self._sent, bytes=self._bytes, sha256=self._digest.hexdigest(), units=units)
+        self.outcome = "whole"
+        await self._publish(Frame.TAIL, msgspec.json.encode(tail))
+
+    async def fail(self, failure: Failure) -> None:
+        """Say why there is no audio, or no more."""
+        self.outcome = "refused"
+        if self._bus.connected:
+            await self._publish(Frame.FAIL, msgspec.json.encode(failure))
+
+    def take(self, message: Msg) -> None:
+        """A control message has come in."""
+        try:
+            control = _CONTROL.decode(message.data)
+        except msgspec.MsgspecError:
+            return
+        self._heard = asyncio.get_running_loop().time()
+        if isinstance(control, Cancel):
+            self._interrupt(control.reason)
+        elif self._taken < control.through <= self._sent:
+            self._taken = control.through
+            self._room.set()
+
+    async def beat(self, now: float) -> None:
+        """Give a sign of life, and notice when the receiver gives none."""
+        if now - self._heard > self._settings.stream_silence_s:
+            self._interrupt(None)
+        elif self._bus.connected:
+            await self._publish(Frame.BEAT, b"")
+
+    def lose(self) -> None:
+        """Frames may have been lost: the receiver breaks the stream too."""
+        self._interrupt(CancelReason.RECEIVER_FAULT)
+
+    @asynccontextmanager
+    async def interruptible(self) -> AsyncGenerator[None]:
+        """Turn an interruption of the current task into `CancelledByReceiverError`, as `asyncio.timeout` does."""
+        self._task = asyncio.current_task()
+        assert self._task is not None
+        before = self._task.cancelling()
+        try:
+            yield
+        except asyncio.CancelledError:
+            if self._interrupted and self._task.uncancel() <= before:
+                raise CancelledByReceiverError(self._reason) from None
+            raise
+        finally:
+            self._task = None
+
+    def _interrupt(self, reason: CancelReason | None) -> None:
+        if self._task and not self._interrupted:
+            self._interrupted, self._reason = True, reason
+            self.outcome = reason.value if reason else "silent"
+            self._task.cancel()
+
+    async def _publish(self, frame: Frame, body: bytes, *, seq: int | None = None) -> None:
+        headers = {HEADER_FRAME: frame.value}
+        if seq is not None:
+            headers[HEADER_SEQ] = str(seq)
+        await self._bus.client.publish(self._receiver, body, reply=self._control, headers=headers)
