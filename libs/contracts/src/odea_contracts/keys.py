@@ -9,9 +9,15 @@ from odea_contracts import subjects
 from odea_contracts.base import Endpoint, Id, Message, Milliseconds, Name
 from odea_contracts.errors import Failure
 
-PublicId = Annotated[str, Meta(pattern=r"^[0-9A-Za-z]{12}$", description="The part of a key that names its secret")]
-SecretDigest = Annotated[str, Meta(pattern=r"^[0-9a-f]{128}$", description="SHA-512 of the secret, in hex")]
+# The length stands beside the pattern because `$` alone would let a line break through at the end.
+PublicId = Annotated[
+    str, Meta(pattern=r"^[0-9A-Za-z]{12}$", max_length=12, description="The part of a key that names its secret")
+]
+SecretDigest = Annotated[
+    str, Meta(pattern=r"^[0-9a-f]{128}$", max_length=128, description="SHA-512 of the secret, in hex")
+]
 PageSize = Annotated[int, Meta(ge=1, le=200)]
+UNKNOWN_ACTOR: Final = "unknown"
 
 
 class Scope(StrEnum):
@@ -78,16 +84,19 @@ class TenantCreate(Message):
 
     Attributes:
         plan: the quota plan of the tenant's account; quota opens the account when it hears of the tenant.
+        actor: on whose behalf, for the audit: a key id, or the operator's name.
     """
 
     name: Name
     plan: Name = "default"
+    actor: Name = UNKNOWN_ACTOR
 
 
 class TenantRef(Message):
-    """Name a tenant."""
+    """Name a tenant. `actor` is for the audit, where something is changed."""
 
     tenant_id: Id
+    actor: Name = UNKNOWN_ACTOR
 
 
 class TenantList(Message):
@@ -143,13 +152,21 @@ class Key(Message, tag_field="type", tag="key"):
 
 
 class Issue(Message):
-    """Make a key for a tenant."""
+    """Make a key for a tenant. Not idempotent: a key whose answer was lost is to be revoked.
+
+    Attributes:
+        own_account: give the key a quota account of its own, below the tenant's.
+        plan: the quota plan of that account, if there is to be one.
+        actor: on whose behalf, for the audit.
+    """
 
     tenant_id: Id
     name: Name
     scopes: Annotated[tuple[Scope, ...], Meta(min_length=1, max_length=8)]
     expires_at_ms: Milliseconds | None = None
     own_account: bool = False
+    plan: Name = "default"
+    actor: Name = UNKNOWN_ACTOR
 
 
 class Issued(Message, tag_field="type", tag="issued"):
@@ -160,16 +177,18 @@ class Issued(Message, tag_field="type", tag="issued"):
 
 
 class Rotate(Message):
-    """Give a key a new secret; the old one works on for the grace."""
+    """Give a key a new secret. Every older one of its secrets works on for the grace at most, with 0 no more at all."""
 
     key_id: Id
     grace_ms: Annotated[int, Meta(ge=0, le=90 * 24 * 3600 * 1000)] = 0
+    actor: Name = UNKNOWN_ACTOR
 
 
 class KeyRef(Message):
-    """Name a key."""
+    """Name a key. `actor` is for the audit, where something is changed."""
 
     key_id: Id
+    actor: Name = UNKNOWN_ACTOR
 
 
 class KeyList(Message):
@@ -203,6 +222,8 @@ class KeyEvent(Message):
     tenant_id: Id
     key_id: Id | UnsetType = UNSET
     """Unset: all keys of the tenant are meant."""
+    plan: Name | None = None
+    """With `issued`: the plan of the quota account to open for the key, under the key's id; none if it has none."""
 
 
 class TenantEvent(Message):

@@ -66,7 +66,8 @@ class Reserve(Message):
     """Hold units on one account or, atomically, on a tenant's and a key's.
 
     Attributes:
-        hold_id: made by the caller; repeating a reserve with the same id gives the first answer.
+        hold_id: made by the caller; repeating a granted reserve with the same id gives the first answer, or the named
+            one if the hold has ended since. A refusal takes nothing and is not remembered.
         units: an upper bound of what the work may cost.
         lease_ms: how long the hold lasts unless it is extended.
     """
@@ -118,12 +119,6 @@ class HoldConflict(Message, tag_field="type", tag="hold_conflict"):
     """The hold id was used before, for something else."""
 
     hold_id: HoldId
-
-
-ReserveReply: TypeAlias = Reserved | Denied | HoldConflict | Failure
-RESERVE: Final[Endpoint[Reserve, ReserveReply]] = Endpoint(
-    subjects.QUOTA_RESERVE, subjects.QUOTA, Reserve, ReserveReply
-)
 
 
 class Outcome(StrEnum):
@@ -191,6 +186,11 @@ class ExceedsHold(Message, tag_field="type", tag="exceeds_hold"):
     hold_id: HoldId
     held: int
 
+
+ReserveReply: TypeAlias = Reserved | Denied | HoldConflict | SettledBefore | ReleasedBefore | Expired | Failure
+RESERVE: Final[Endpoint[Reserve, ReserveReply]] = Endpoint(
+    subjects.QUOTA_RESERVE, subjects.QUOTA, Reserve, ReserveReply
+)
 
 SettleReply: TypeAlias = Settled | SettledBefore | ReleasedBefore | Expired | HoldUnknown | ExceedsHold | Failure
 SETTLE: Final[Endpoint[Settle, SettleReply]] = Endpoint(subjects.QUOTA_SETTLE, subjects.QUOTA, Settle, SettleReply)

@@ -5,6 +5,13 @@ from typing import Final
 STREAM_EVENTS: Final = "ODEA_EVENTS"
 SUBJECTS_EVENTS: Final = "odea.v1.*.evt.>"
 
+
+def dead_letters(service: str) -> str:
+    """Where events go that a service could not handle."""
+    return f"odea.v1.{service}.evt.dead_lettered"
+
+
+
 KEYS: Final = "keys"
 QUOTA: Final = "quota"
 SYNTH: Final = "synth"

@@ -6,6 +6,7 @@ environment, is known by working in its own data directory. Neither can be mista
 
 import os
 import signal
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +20,7 @@ MARK = "ODEA_LOCAL_STACK"
 GRACE_S = 10.0
 DATABASE_GRACE_S = 20.0
 KILL_WAIT_S = 5.0
+PROBE_PAUSE_S = 0.02
 
 
 def end_leftovers(folder: DataFolder) -> int:
@@ -29,10 +31,10 @@ def end_leftovers(folder: DataFolder) -> int:
     found = _marked(folder)
     for process in found:
         _signal(process, signal.SIGTERM)
-    _, alive = psutil.wait_procs(found, timeout=GRACE_S)
-    for process in alive:
+    _wait(found, GRACE_S)
+    for process in found:
         _signal(process, signal.SIGKILL)
-    psutil.wait_procs(alive, timeout=KILL_WAIT_S)
+    _wait(found, KILL_WAIT_S)
     return len(found) + end_database(folder.postgres)
 
 
@@ -46,13 +48,12 @@ def end_database(cluster: Path) -> int:
     leaders = [process for process in found if process.pid == postmaster]
     for leader in leaders:
         _signal(leader, signal.SIGINT)
-    if leaders:
-        psutil.wait_procs(leaders, timeout=DATABASE_GRACE_S)
+    _wait(leaders, DATABASE_GRACE_S)
     # Backends without a postmaster do no more good: the next start recovers from the log whatever they did not finish.
     orphans = _working_in(cluster)
     for orphan in orphans:
         _signal(orphan, signal.SIGKILL)
-    psutil.wait_procs(orphans, timeout=KILL_WAIT_S)
+    _wait(orphans, KILL_WAIT_S)
     (cluster / "postmaster.pid").unlink(missing_ok=True)
     return len(found)
 
@@ -80,6 +81,20 @@ def _recorded_pid(cluster: Path) -> int | None:
     with suppress(OSError, ValueError, IndexError):
         return int((cluster / "postmaster.pid").read_text().splitlines()[0])
     return None
+
+
+def _wait(processes: list[psutil.Process], timeout_s: float) -> None:
+    """Wait until all have ended; one that nobody reaps has ended too."""
+    deadline = time.monotonic() + timeout_s
+    while any(map(_is_alive, processes)) and time.monotonic() < deadline:
+        time.sleep(PROBE_PAUSE_S)
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _signal(process: psutil.Process, number: signal.Signals) -> None:

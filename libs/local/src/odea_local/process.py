@@ -1,5 +1,6 @@
 """One child process: started so that it cannot outlive us, its output in a bounded log, its end noticed and reaped."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -12,11 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+import psutil
+
 from odea_local.logfile import LogFile
 
 READ_BYTES_MAX = 65_536
 DRAIN_WAIT_S = 1.0
 KILL_WAIT_S = 10.0
+PR_SET_CHILD_SUBREAPER = 36
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +60,7 @@ class Process:
             start_new_session=True,
         )
         self.pid = self._popen.pid
+        _living[self.pid] = self
         threading.Thread(target=self._watch, name=f"watch-{self.pid}", daemon=True).start()
 
     def signal(self, number: signal.Signals) -> None:
@@ -103,6 +108,8 @@ class Process:
             self._kill_group()
             self._ended = True
             status = self._popen.wait()
+            if _living.get(self.pid) is self:
+                del _living[self.pid]
         pump.join(DRAIN_WAIT_S)
         self.exited.set_result(status)
 
@@ -114,3 +121,21 @@ class Process:
     def _kill_group(self) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+
+
+_living: dict[int, Process] = {}
+"""Who reaps which process id; `reap_orphans` keeps off these."""
+
+
+def adopt_orphans() -> None:
+    """Become the parent of what our dying children leave behind (Linux), which else would pile up as zombies."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def reap_orphans() -> None:
+    """Collect adopted processes that have ended. Call it from the thread that starts processes."""
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess, ChildProcessError):
+            if child.pid not in _living and child.status() == psutil.STATUS_ZOMBIE:
+                os.waitpid(child.pid, os.WNOHANG)

@@ -66,6 +66,10 @@ class CallTimeoutError(BusError):
     outcome = "timeout"
 
 
+class UnavailableError(Exception):
+    """What a handler stands on is not there. The endpoint answers with its service's own code for that."""
+
+
 class BadReplyError(BusError):
     """The reply is not what the contract says."""
 
@@ -125,9 +129,17 @@ class Bus:
         """Call back whenever a broken connection stands again."""
         self._back.append(callback)
 
-    async def start(self) -> None:
-        """Connect, waiting as long as it takes, and begin to serve."""
+    async def start(self, before: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Connect, waiting as long as it takes, run `before`, and begin to serve."""
+        await self.broker.connect()
+        if before:
+            await before()
         await self.broker.start()
+
+    async def stop_serving(self) -> None:
+        """Take no new messages; the connection stays, so that work in hand can be answered."""
+        for subscriber in self.broker.subscribers:
+            await subscriber.stop()
 
     async def stop(self) -> None:
         """Stop serving and close the connection."""
@@ -225,16 +237,25 @@ def serve(
     tasks: Tasks,
     endpoint: Endpoint[RequestT, ReplyT],
     handler: Callable[[RequestT], Awaitable[ReplyT]],
+    *,
+    unavailable: ErrorCode = ErrorCode.INTERNAL_ERROR,
 ) -> None:
     """Answer `endpoint` with `handler`, many requests at a time, bounded by `tasks`.
 
     FastStream handles one message after the other; handing each over to a task keeps its speed (a third of it is left
     with `max_workers`) and lets requests wait together, which group commit needs.
+
+    Args:
+        router: of the process's bus.
+        tasks: bounds what is handled at the same time.
+        endpoint: what is served.
+        handler: turns a request into a reply; its docstring describes the endpoint.
+        unavailable: the code of the `Failure` when the handler raises `UnavailableError`.
     """
 
     async def receive(body: RequestT) -> None:
         raw = _message.get()
-        if not tasks.start(_answer(endpoint.subject, handler, body, raw)):
+        if not tasks.start(_answer(endpoint.subject, handler, body, raw, unavailable)):
             _HANDLED.labels(endpoint.subject, "overloaded").inc()
             await respond(raw, failure(ErrorCode.OVERLOADED))
 
@@ -284,7 +305,9 @@ def bad_body(error: Exception) -> Failure:
     return failure(ErrorCode.INVALID_VALUE, f"The message is not valid: {text[:200]}", param=where or None)
 
 
-async def _answer(subject: str, handler: Callable[[RequestT], Awaitable[ReplyT]], body: RequestT, raw: Msg) -> None:
+async def _answer(
+    subject: str, handler: Callable[[RequestT], Awaitable[ReplyT]], body: RequestT, raw: Msg, unavailable: ErrorCode
+) -> None:
     headers = raw.headers or {}
     deadline_ms = headers.get(HEADER_DEADLINE_MS, "")
     if deadline_ms.isdigit() and int(deadline_ms) < time.time() * 1000:
@@ -295,6 +318,8 @@ async def _answer(subject: str, handler: Callable[[RequestT], Awaitable[ReplyT]]
     began = time.perf_counter()
     try:
         reply: Any = await handler(body)
+    except UnavailableError:
+        reply = failure(unavailable)
     except Exception:  # noqa: BLE001 - the boundary of the process: silence would cost the caller its whole timeout
         structlog.get_logger().exception("handler failed", subject=subject)
         reply = failure(ErrorCode.INTERNAL_ERROR)

@@ -5,7 +5,7 @@ A thread, so that a blocked event loop shows: `/livez` asks the loop to do one t
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
@@ -29,7 +29,7 @@ class OpsServer:
         checks: by name, what must hold for the service to be ready. They run on the event loop.
     """
 
-    def __init__(self, address: Address, checks: dict[str, Check]) -> None:
+    def __init__(self, address: Address, checks: Mapping[str, Check]) -> None:
         self._checks = checks
         self._loop = asyncio.get_running_loop()
         ops = self
@@ -78,7 +78,7 @@ class OpsServer:
             case _:
                 return 404, "text/plain", b"not found\n"
 
-    def _ask(self, checks: dict[str, Check], good: str) -> tuple[int, str, bytes]:
+    def _ask(self, checks: Mapping[str, Check], good: str) -> tuple[int, str, bytes]:
         future = asyncio.run_coroutine_threadsafe(_faults(checks), self._loop)
         try:
             faults = future.result(_ANSWER_S)
@@ -89,6 +89,6 @@ class OpsServer:
         return (503 if faults else 200), "text/plain; charset=utf-8", f"{body}\n".encode()
 
 
-async def _faults(checks: dict[str, Check]) -> list[str]:
+async def _faults(checks: Mapping[str, Check]) -> list[str]:
     found = [(name, await check()) for name, check in checks.items()]
     return [f"{name}: {fault}" for name, fault in found if fault]

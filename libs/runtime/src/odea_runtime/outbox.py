@@ -112,7 +112,7 @@ class Outbox:
         _OLDEST.set(lag["oldest_s"])
 
     async def _relay(self, connection: Connection) -> bool:
-        rows: list[asyncpg.Record] = await self._queries.take_outbox(connection, limit=BATCH_MAX)
+        rows: list[asyncpg.Record] = [row async for row in self._queries.take_outbox(connection, limit=BATCH_MAX)]
         if not rows:
             return False
         await self._hand_over(rows)

@@ -1,6 +1,6 @@
 -- The outbox lives in each service's own schema, which the connection's search_path names.
 
--- name: take_outbox
+-- name: take_outbox(limit)
 -- The oldest events that have not been handed over, in the order in which they were written.
 -- limit: how many at most
 SELECT id, subject, event_id, source, body, created_at
@@ -8,16 +8,16 @@ FROM outbox
 ORDER BY id
 LIMIT :limit;
 
--- name: forget_outbox!
+-- name: forget_outbox(ids)!
 -- Events that JetStream has acknowledged.
 -- ids: bigint[]
 DELETE FROM outbox WHERE id = ANY(:ids::bigint[]);
 
--- name: outbox_lag^
+-- name: outbox_lag()^
 -- How many events wait, and for how long the oldest has.
 SELECT count(*) AS waiting, coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8 AS oldest_s
 FROM outbox;
 
--- name: lead_relay$
+-- name: lead_relay()$
 -- True for the one session of all replicas that relays; it keeps the lock as long as it lives.
 SELECT pg_try_advisory_lock(hashtextextended('odea outbox of ' || current_schema(), 0));

@@ -16,6 +16,7 @@ import structlog
 from asyncpg.pool import PoolConnectionProxy
 from prometheus_client import Counter, Gauge
 
+from odea_runtime.bus import UnavailableError
 from odea_runtime.settings import DatabaseSettings
 
 Connection: TypeAlias = PoolConnectionProxy
@@ -38,7 +39,7 @@ _TROUBLE: Final = (
 )
 
 
-class StorageUnavailableError(Exception):
+class StorageUnavailableError(UnavailableError):
     """The database could not be asked, or did not answer in time. What was being written may or may not be there."""
 
 

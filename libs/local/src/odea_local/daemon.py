@@ -1,0 +1,143 @@
+"""A stack in the background: started in a session of its own, watched until it is ready, ended on request."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+import psutil
+
+from odea_local.errors import LocalError
+from odea_local.folder import DataFolder
+from odea_local.leftovers import end_leftovers
+from odea_local.postgres import Postgres
+from odea_local.stack import os_errors_explained, serve
+from odea_local.status import Event, StackStatus, State, read_status
+
+STOP_WITHIN_S: Final = 90.0
+"""Longer than all graces of the services together."""
+READY_WITHIN_S: Final = 180.0
+PROBE_PAUSE_S: Final = 0.1
+
+
+def start(folder: DataFolder, port: int, listener: Callable[[Event], None]) -> None:
+    """Start a stack in the background and return when it is ready. Being interrupted ends what has been started.
+
+    Raises:
+        LocalError: it could not start; nothing of it is left.
+    """
+    reading, writing = os.pipe()
+    with os_errors_explained(folder):
+        folder.prepare()
+        process = _spawn(folder, port, writing)
+    os.close(writing)
+    failure = f"the supervisor ended. Its log: {folder.logs / 'odea.log'}"
+    with os.fdopen(reading, "rb") as events:
+        while line := _read_line(events.readline, process):
+            event = msgspec.json.decode(line, type=Event)
+            listener(event)
+            if not event.service and event.state == State.READY:
+                return
+            if not event.service and event.state == State.FAILED:
+                failure = event.text
+    raise LocalError(failure)
+
+
+def supervise(folder: DataFolder, port: int, events: int) -> None:
+    """Be the background process: run the stack and write events to a descriptor as long as somebody reads them."""
+    os.set_blocking(events, False)
+
+    def listener(event: Event) -> None:
+        # The starter reads until we are ready and is gone then; one that hangs must not make us wait.
+        with suppress(OSError):
+            os.write(events, msgspec.json.encode(event) + b"\n")
+
+    try:
+        serve(folder, port, listener)
+    except LocalError as error:
+        listener(Event(state=State.FAILED, text=str(error)))
+        sys.exit(1)
+
+
+def wait_until_ready(folder: DataFolder) -> StackStatus:
+    """The status of the stack that another command is starting, as soon as it is ready.
+
+    Raises:
+        LocalError: it ended, or did not become ready in time.
+    """
+    deadline = time.monotonic() + READY_WITHIN_S
+    while folder.is_held() and time.monotonic() < deadline:
+        status = read_status(folder)
+        if status and status.state == State.READY:
+            return status
+        time.sleep(PROBE_PAUSE_S)
+    raise LocalError(f"the Odea in {folder.root} is not ready. Its log: {folder.logs / 'odea.log'}")
+
+
+def stop(folder: DataFolder) -> bool:
+    """End the stack in this folder and return when nothing of it is left.
+
+    Returns:
+        Whether there was anything to end.
+
+    Raises:
+        LocalError: it belongs to another user.
+    """
+    if not folder.root.is_dir():
+        return False
+    with os_errors_explained(folder):
+        was_running = folder.is_held()
+        if was_running:
+            _end_supervisor(folder)
+        with folder.hold():
+            left = end_leftovers(folder)
+            with suppress(LocalError):
+                Postgres.at(folder.postgres, "").tidy()
+    return was_running or left > 0
+
+
+def _end_supervisor(folder: DataFolder) -> None:
+    deadline = time.monotonic() + STOP_WITHIN_S
+    asked: psutil.Process | None = None
+    while folder.is_held():
+        holder = folder.holder()
+        process = holder.process() if holder else None
+        if process and not asked:
+            asked = process
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
+        if process and time.monotonic() > deadline:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        time.sleep(PROBE_PAUSE_S)
+
+
+def _spawn(folder: DataFolder, port: int, writing: int) -> subprocess.Popen[bytes]:
+    arguments = ["supervise", "--data", str(folder.root), "--port", str(port), "--events", str(writing)]
+    with (folder.logs / "odea.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "odea_local", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=folder.root,
+            pass_fds=(writing,),
+            start_new_session=True,
+        )
+
+
+def _read_line(readline: Callable[[], bytes], process: subprocess.Popen[bytes]) -> bytes:
+    """The next line, or nothing at the end. An interrupt goes on to the background process, whose end we then await."""
+    try:
+        return readline()
+    except KeyboardInterrupt:
+        while process.poll() is None:
+            with suppress(KeyboardInterrupt):
+                process.send_signal(signal.SIGTERM)
+                process.wait()
+        raise

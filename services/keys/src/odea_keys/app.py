@@ -1,0 +1,81 @@
+"""The composition root: what the keys service is made of, and the order in which it starts and stops.
+
+Health answers first, so that a start that waits for NATS can be seen. The database is not waited for: until it is
+there, requests are answered as trouble. At the end requests stop coming before those in hand are finished, those are
+finished before the connection that carries their answers goes, and the pool goes last because all else stands on it.
+"""
+
+import asyncio
+
+import structlog
+
+from odea_contracts.subjects import KEYS
+from odea_keys.announcer import Announcer
+from odea_keys.handlers import Handlers
+from odea_keys.keyring import Keyring
+from odea_keys.settings import KeysSettings
+from odea_keys.store import Store
+from odea_runtime.bus import Bus, request_router
+from odea_runtime.health import OpsServer
+from odea_runtime.migrations import migrate
+from odea_runtime.outbox import EventsUnavailableError, Outbox, ensure_events_stream
+from odea_runtime.postgres import Database
+from odea_runtime.tasks import Tasks
+
+PACKAGE = "odea_keys"
+SCHEMA = "keys"
+
+
+async def serve(settings: KeysSettings, stop: asyncio.Event) -> None:
+    """Answer the bus until `stop` is set, then finish what is in hand, for at most `drain_s`."""
+    database = Database(settings, PACKAGE, SCHEMA)
+    router = request_router()
+    bus = Bus(settings, KEYS, router)
+    outbox = Outbox(database, bus)
+    tasks = Tasks(settings.tasks_max)
+    handlers = Handlers(
+        Store(database),
+        Keyring(settings.peppers()),
+        Announcer(bus, outbox),
+        timeout_s=settings.database_timeout_s,
+    )
+    handlers.register(router, tasks)
+    await database.start()
+    async with OpsServer(settings.ops_address, {"bus": bus.check, "database": database.check}):
+        work = asyncio.create_task(_work(bus, outbox))
+        try:
+            await _until(stop, work)
+        finally:
+            await bus.stop_serving()
+            await tasks.drain(settings.drain_s)
+            work.cancel()
+            await asyncio.wait([work])
+            await bus.stop()
+            await database.stop()
+    structlog.get_logger().info("stopped")
+
+
+async def run_migrations(settings: KeysSettings, _stop: asyncio.Event) -> None:
+    """Bring the schema to the newest revision."""
+    await migrate(settings, PACKAGE, SCHEMA)
+
+
+async def _work(bus: Bus, outbox: Outbox) -> None:
+    await bus.start()
+    structlog.get_logger().info("serving")
+    try:
+        await ensure_events_stream(bus)
+    except EventsUnavailableError as error:
+        structlog.get_logger().warning("the outbox will try to make the stream of events", error=repr(error))
+    await outbox.run()
+
+
+async def _until(stop: asyncio.Event, work: asyncio.Task[None]) -> None:
+    """Wait for the signal. Should the work end by itself, that is a fault, and it ends the process."""
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([stopped, work], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopped.cancel()
+    if work.done():
+        work.result()

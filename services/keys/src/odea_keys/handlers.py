@@ -1,0 +1,176 @@
+"""One method for each endpoint: message in, one call, message out. Storage trouble is named in time (P9)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+from faststream.nats import NatsRouter
+from prometheus_client import Counter
+
+from odea_contracts import keys
+from odea_contracts.base import Endpoint, Message
+from odea_contracts.errors import ErrorCode, Failure
+from odea_contracts.keys import (
+    Issue,
+    Issued,
+    IssueReply,
+    Key,
+    KeyEvent,
+    KeyList,
+    KeyPage,
+    KeyPageReply,
+    KeyRef,
+    KeyReply,
+    Principal,
+    Refused,
+    Rotate,
+    Tenant,
+    TenantCreate,
+    TenantList,
+    TenantPage,
+    TenantPageReply,
+    TenantRef,
+    TenantReply,
+    Verify,
+    VerifyReply,
+)
+from odea_keys.announcer import Announcer
+from odea_keys.keyring import Keyring, UnknownPepperError
+from odea_keys.store import Store
+from odea_runtime.bus import UnavailableError, serve
+from odea_runtime.tasks import Tasks
+
+T = TypeVar("T")
+RequestT = TypeVar("RequestT", bound=Message)
+ReplyT = TypeVar("ReplyT")
+
+_VERIFICATIONS = Counter("odea_keys_verifications_total", "Keys checked, by what came of it", ["outcome"])
+
+
+class Handlers:
+    """The service's answers.
+
+    Args:
+        store: what is remembered.
+        keyring: what makes a key good.
+        announcer: who else hears of a change.
+        timeout_s: how long the storage may take for one request.
+    """
+
+    def __init__(self, store: Store, keyring: Keyring, announcer: Announcer, *, timeout_s: float) -> None:
+        self._store = store
+        self._keyring = keyring
+        self._announcer = announcer
+        self._timeout_s = timeout_s
+
+    def register(self, router: NatsRouter, tasks: Tasks) -> None:
+        """Answer every endpoint of `odea_contracts.keys` on `router`."""
+
+        def answer(endpoint: Endpoint[RequestT, ReplyT], handler: Callable[[RequestT], Awaitable[ReplyT]]) -> None:
+            serve(router, tasks, endpoint, handler, unavailable=ErrorCode.KEYS_UNAVAILABLE)
+
+        answer(keys.VERIFY, self.verify)
+        answer(keys.ISSUE, self.issue)
+        answer(keys.ROTATE, self.rotate)
+        answer(keys.REVOKE, self.revoke)
+        answer(keys.GET, self.get)
+        answer(keys.LIST, self.list)
+        answer(keys.TENANT_CREATE, self.tenant_create)
+        answer(keys.TENANT_GET, self.tenant_get)
+        answer(keys.TENANT_LIST, self.tenant_list)
+        answer(keys.TENANT_SUSPEND, self.tenant_suspend)
+        answer(keys.TENANT_RESUME, self.tenant_resume)
+
+    async def verify(self, request: Verify) -> VerifyReply:
+        """Who calls with this key, or why it is refused."""
+        outcome = "unavailable"
+        try:
+            reply = await self._in_time(self._verify(request))
+            outcome = "good" if isinstance(reply, Principal) else reply.reason.value
+        finally:
+            _VERIFICATIONS.labels(outcome).inc()
+        return reply
+
+    async def issue(self, request: Issue) -> IssueReply:
+        """A new key, its text included."""
+        secret = self._keyring.new_secret()
+        key = await self._in_time(self._store.issue(request, secret))
+        if isinstance(key, Failure):
+            return key
+        self._announcer.committed()
+        return Issued(key=key, secret=secret.text)
+
+    async def rotate(self, request: Rotate) -> IssueReply:
+        """The key with a new secret, its text included."""
+        secret = self._keyring.new_secret()
+        key = await self._in_time(self._store.rotate(request, secret))
+        if isinstance(key, Failure):
+            return key
+        await self._announce(key)
+        return Issued(key=key, secret=secret.text)
+
+    async def revoke(self, request: KeyRef) -> KeyReply:
+        """The key, which is good for nothing from now on."""
+        return await self._announce(await self._in_time(self._store.revoke(request)))
+
+    async def get(self, request: KeyRef) -> KeyReply:
+        """The key."""
+        return await self._in_time(self._store.key(request.key_id))
+
+    async def list(self, request: KeyList) -> KeyPageReply:
+        """A page of a tenant's keys."""
+        found = await self._in_time(self._store.keys(request, limit=request.limit + 1))
+        if isinstance(found, Failure):
+            return found
+        page = found[: request.limit]
+        return KeyPage(keys=page, next_after=page[-1].key_id if len(found) > len(page) else None)
+
+    async def tenant_create(self, request: TenantCreate) -> TenantReply:
+        """The tenant of this name."""
+        tenant = await self._in_time(self._store.create_tenant(request))
+        self._announcer.committed()
+        return tenant
+
+    async def tenant_get(self, request: TenantRef) -> TenantReply:
+        """The tenant."""
+        return await self._in_time(self._store.tenant(request.tenant_id))
+
+    async def tenant_list(self, request: TenantList) -> TenantPageReply:
+        """A page of all tenants."""
+        found = await self._in_time(self._store.tenants(request, limit=request.limit + 1))
+        page = found[: request.limit]
+        return TenantPage(tenants=page, next_after=page[-1].tenant_id if len(found) > len(page) else None)
+
+    async def tenant_suspend(self, request: TenantRef) -> TenantReply:
+        """The tenant, none of whose keys is good from now on."""
+        return await self._announce(await self._in_time(self._store.suspend(request)))
+
+    async def tenant_resume(self, request: TenantRef) -> TenantReply:
+        """The tenant, whose keys are good again."""
+        return await self._announce(await self._in_time(self._store.resume(request)))
+
+    async def _verify(self, request: Verify) -> Principal | Refused:
+        stored = await self._store.find_secret(request.public_id)
+        try:
+            return self._keyring.judge(stored, request.digest)
+        except UnknownPepperError as error:
+            structlog.get_logger().error("a key needs a pepper that is not configured", id=str(error))
+            raise UnavailableError(str(error)) from error
+
+    async def _in_time(self, work: Awaitable[T]) -> T:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await work
+        except TimeoutError:
+            raise UnavailableError("the storage took too long") from None
+
+    async def _announce(self, changed: T) -> T:
+        match changed:
+            case Key(tenant_id=tenant_id, key_id=key_id):
+                await self._announcer.changed(KeyEvent(tenant_id=tenant_id, key_id=key_id))
+            case Tenant(tenant_id=tenant_id):
+                await self._announcer.changed(KeyEvent(tenant_id=tenant_id))
+            case _:
+                pass
+        return changed

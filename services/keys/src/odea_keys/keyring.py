@@ -1,0 +1,137 @@
+"""What makes a key, and when one is good: the rules, without I/O and without a clock.
+
+All refusals do the same work: one hash with one pepper, one comparison, then the reasons in a fixed order. An unknown
+public id is compared with a decoy. Who lacks the secret learns nothing else: the comparison is judged first.
+"""
+
+import hmac
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from odea_contracts.keys import Principal, Refusal, Refused, Scope
+from odea_contracts.keytext import PUBLIC_ID_LENGTH, SECRET_BYTES, digest_of, encode_secret, format_key
+from odea_keys.peppers import Pepper
+from odea_runtime.ids import random_base62
+
+HASH_BYTES: Final = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSecret:
+    """A fresh secret: what is stored of it, and the key's whole text, which is shown once and then forgotten."""
+
+    public_id: str
+    pepper_id: str
+    hash: bytes = field(repr=False)
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSecret:
+    """What the storage knows of a secret, its key and its tenant, at one moment of the database's clock."""
+
+    tenant_id: str
+    key_id: str
+    scopes: tuple[Scope, ...]
+    own_account: bool
+    pepper_id: str
+    hash: bytes = field(repr=False)
+    expires_at_ms: int | None
+    """The sooner of the secret's own end and the key's."""
+    revoked: bool
+    suspended: bool
+    now_ms: int
+
+
+class UnknownPepperError(Exception):
+    """The hash was made with a pepper that this process was not given, so nobody can tell whether the key is good."""
+
+
+class Keyring:
+    """Makes secrets and judges them.
+
+    Args:
+        peppers: at least one. The first hashes new secrets, each verifies its own.
+    """
+
+    def __init__(self, peppers: tuple[Pepper, ...]) -> None:
+        self._newest = peppers[0]
+        self._peppers = {pepper.pepper_id: pepper for pepper in peppers}
+        self._decoy = _decoy(self._newest.pepper_id)
+
+    def new_secret(self) -> NewSecret:
+        """A secret of 512 random bits under a random public id."""
+        public_id = random_base62(PUBLIC_ID_LENGTH)
+        secret = encode_secret(secrets.token_bytes(SECRET_BYTES))
+        return NewSecret(
+            public_id=public_id,
+            pepper_id=self._newest.pepper_id,
+            hash=_hash(self._newest, digest_of(secret)),
+            text=format_key(public_id, secret),
+        )
+
+    def judge(self, stored: StoredSecret | None, digest: str) -> Principal | Refused:
+        """Whether `digest` is of the living secret of a living key; `None` is a public id that nobody has.
+
+        Raises:
+            UnknownPepperError: it cannot be told.
+        """
+        judged = stored or self._decoy
+        pepper = self._peppers.get(judged.pepper_id)
+        if pepper is None:
+            raise UnknownPepperError(judged.pepper_id)
+        reason = _refusal(judged, matches=hmac.compare_digest(_hash(pepper, digest), judged.hash))
+        if stored is None:
+            return Refused(reason=Refusal.UNKNOWN)
+        return Refused(reason=reason) if reason else _principal(judged)
+
+
+def ordered_scopes(scopes: Iterable[Scope]) -> tuple[Scope, ...]:
+    """The same scopes, each once, in the order of their definition."""
+    given = set(scopes)
+    return tuple(scope for scope in Scope if scope in given)
+
+
+def _hash(pepper: Pepper, digest: str) -> bytes:
+    return hmac.digest(pepper.value, bytes.fromhex(digest), "sha512")
+
+
+def _refusal(stored: StoredSecret, *, matches: bool) -> Refusal | None:
+    if not matches:
+        return Refusal.WRONG_SECRET
+    if stored.revoked:
+        return Refusal.REVOKED
+    if stored.expires_at_ms is not None and stored.expires_at_ms <= stored.now_ms:
+        return Refusal.EXPIRED
+    if stored.suspended:
+        return Refusal.SUSPENDED
+    return None
+
+
+def _principal(stored: StoredSecret) -> Principal:
+    accounts = (stored.tenant_id, stored.key_id) if stored.own_account else (stored.tenant_id,)
+    return Principal(
+        tenant_id=stored.tenant_id,
+        key_id=stored.key_id,
+        scopes=stored.scopes,
+        accounts=accounts,
+        expires_at_ms=stored.expires_at_ms,
+    )
+
+
+def _decoy(pepper_id: str) -> StoredSecret:
+    """A secret that nobody has: its hash is random, so no digest is known that makes it."""
+    return StoredSecret(
+        tenant_id="",
+        key_id="",
+        scopes=(),
+        own_account=False,
+        pepper_id=pepper_id,
+        hash=secrets.token_bytes(HASH_BYTES),
+        expires_at_ms=None,
+        revoked=False,
+        suspended=False,
+        now_ms=0,
+    )

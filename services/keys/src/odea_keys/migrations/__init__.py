@@ -1,0 +1,1 @@
+"""The steps that the schema `keys` has taken, in `versions`."""

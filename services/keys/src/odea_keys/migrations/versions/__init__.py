@@ -1,0 +1,1 @@
+"""Each step is a revision and the SQL file beside it."""

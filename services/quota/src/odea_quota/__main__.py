@@ -1,0 +1,18 @@
+"""`python -m odea_quota serve|migrate`: the only reader of the environment."""
+
+import asyncio
+
+from odea_quota.app import serve
+from odea_quota.settings import QuotaSettings
+from odea_runtime.service import main
+
+
+async def _migrate(settings: QuotaSettings, _stop: asyncio.Event) -> None:
+    # Imported here: the serving process has no use for the migration tools and their memory.
+    from odea_runtime.migrations import migrate  # noqa: PLC0415
+
+    await migrate(settings, "odea_quota", "quota")
+
+
+if __name__ == "__main__":
+    main("quota", QuotaSettings, {"serve": serve, "migrate": _migrate})

@@ -1,0 +1,64 @@
+"""The composition root: what the quota service is made of, and in which order it starts and stops."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from odea_contracts import subjects
+from odea_contracts.keys import TenantEvent
+from odea_quota.batcher import Batcher
+from odea_quota.handlers import Handlers
+from odea_quota.plan_store import PlanStore
+from odea_quota.settings import QuotaSettings
+from odea_quota.store import HoldStore
+from odea_quota.sweeper import Sweeper
+from odea_runtime.background import running
+from odea_runtime.bus import Bus, request_router
+from odea_runtime.events import Follower
+from odea_runtime.health import OpsServer
+from odea_runtime.outbox import Outbox, ensure_events_stream
+from odea_runtime.postgres import Database
+from odea_runtime.tasks import Tasks
+
+
+async def serve(settings: QuotaSettings, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set.
+
+    Started from the inside out, so that nothing is asked for before it can answer: pool, batcher, then the bus. Stopped
+    from the outside in: no new messages, those in hand finish, then outbox, bus, sweeper, batcher and pool end.
+    """
+    database = Database(settings, "odea_quota", "quota")
+    store = HoldStore(database)
+    batcher = Batcher(
+        store.apply,
+        batch_max=settings.quota_batch_max,
+        queue_max=settings.quota_queue_max,
+        lanes=settings.quota_lanes,
+    )
+    tasks = Tasks(settings.tasks_max)
+    handlers = Handlers(batcher, PlanStore(database))
+    router = request_router()
+    handlers.register(router, tasks)
+    follower = Follower(subjects.QUOTA, deliveries_max=settings.events_deliveries_max)
+    follower.follow(
+        lambda: bus,
+        subjects.DURABLE_QUOTA_TENANTS,
+        subjects.KEYS_TENANT_CREATED,
+        TenantEvent,
+        handlers.open_tenant_account,
+    )
+    bus = Bus(settings, subjects.QUOTA, router, follower.router)
+    outbox = Outbox(database, bus)
+    sweeper = Sweeper(store, batcher, every_s=settings.quota_sweep_s)
+    async with AsyncExitStack() as stack:
+        checks = {"bus": bus.check, "database": database.check}
+        await stack.enter_async_context(OpsServer(settings.ops_address, checks))
+        await database.start()
+        stack.push_async_callback(database.stop)
+        await stack.enter_async_context(running(batcher.run()))
+        await stack.enter_async_context(running(sweeper.run()))
+        await bus.start(before=lambda: ensure_events_stream(bus))
+        stack.push_async_callback(bus.stop)
+        await stack.enter_async_context(running(outbox.run()))
+        await stop.wait()
+        await bus.stop_serving()
+        await tasks.drain(settings.drain_s)

@@ -1,0 +1,150 @@
+"""Group commit: commands that arrive while a transaction is under way share the next one.
+
+A lone command waits for nobody. Under load the batch grows by itself, and one commit serves all of it. An account keeps
+to one lane, so a hot account's commands meet in one batch and do not hold up the others'.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeAlias
+from zlib import crc32
+
+import asyncpg
+import structlog
+from prometheus_client import Counter, Histogram
+
+from odea_contracts.errors import ErrorCode, Failure, failure
+from odea_contracts.quota import Denied, Reserve, Settled
+from odea_quota.ledger import Answer, Command
+from odea_runtime.postgres import StorageUnavailableError
+
+Apply: TypeAlias = Callable[[Sequence[Command]], Awaitable[list[Answer]]]
+_Waiting: TypeAlias = tuple[Command, "asyncio.Future[Answer]"]
+
+_REMEMBERED_MAX: Final = 100_000
+_BUCKETS: Final = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048)
+
+_DECISIONS = Counter("odea_quota_decisions_total", "Commands decided", ["command", "outcome"])
+_BATCH = Histogram("odea_quota_batch_size", "Commands in a transaction", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 400))
+_SECONDS = Histogram("odea_quota_decision_seconds", "From arrival to durable answer", buckets=_BUCKETS)
+_LATE = Counter("odea_quota_late_settles_total", "Holds settled after they had expired")
+
+
+class Batcher:
+    """Collects commands and applies them in batches.
+
+    Args:
+        apply: decides and writes a batch in one transaction.
+        batch_max: commands in one transaction.
+        queue_max: commands waiting in one lane.
+        lanes: transactions under way side by side.
+    """
+
+    def __init__(self, apply: Apply, *, batch_max: int, queue_max: int, lanes: int) -> None:
+        self._apply = apply
+        self._batch_max = batch_max
+        self._queue_max = queue_max
+        self._lanes: list[deque[_Waiting]] = [deque() for _ in range(lanes)]
+        self._wakes = [asyncio.Event() for _ in range(lanes)]
+        self._lane_of_hold: OrderedDict[str, int] = OrderedDict()
+
+    async def submit(self, command: Command) -> Answer:
+        """Wait for the command's durable answer; a `Failure` if it can't be given."""
+        began = time.perf_counter()
+        answer = await self._enqueue(command)
+        _SECONDS.observe(time.perf_counter() - began)
+        _DECISIONS.labels(type(command).__name__.lower(), _outcome(answer)).inc()
+        if isinstance(answer, Settled) and answer.late:
+            _LATE.inc()
+        return answer
+
+    async def run(self) -> None:
+        """Work until cancelled. Commands that then still wait are answered with a failure."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for lane, wake in zip(self._lanes, self._wakes, strict=True):
+                    group.create_task(self._run_lane(lane, wake))
+        finally:
+            for lane in self._lanes:
+                _answer_all(lane, failure(ErrorCode.QUOTA_UNAVAILABLE))
+                lane.clear()
+
+    async def _enqueue(self, command: Command) -> Answer:
+        index = self._lane_index(command)
+        if len(self._lanes[index]) >= self._queue_max:
+            return failure(ErrorCode.OVERLOADED)
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._lanes[index].append((command, future))
+        self._wakes[index].set()
+        return await future
+
+    def _lane_index(self, command: Command) -> int:
+        lanes = len(self._lanes)
+        if isinstance(command, Reserve):
+            index = crc32(command.accounts[0].encode()) % lanes
+            self._lane_of_hold[command.hold_id] = index
+            if len(self._lane_of_hold) > _REMEMBERED_MAX:
+                self._lane_of_hold.popitem(last=False)
+            return index
+        return self._lane_of_hold.get(command.hold_id, crc32(command.hold_id.encode()) % lanes)
+
+    async def _run_lane(self, lane: deque[_Waiting], wake: asyncio.Event) -> None:
+        while True:
+            await wake.wait()
+            wake.clear()
+            while lane:
+                batch = [lane.popleft() for _ in range(min(len(lane), self._batch_max))]
+                try:
+                    await self._commit([waiting for waiting in batch if not waiting[1].done()])
+                finally:
+                    # Only a cancellation leaves anything unanswered here.
+                    _answer_all(batch, failure(ErrorCode.QUOTA_UNAVAILABLE))
+
+    async def _commit(self, batch: list[_Waiting]) -> None:
+        if not batch:
+            return
+        _BATCH.observe(len(batch))
+        try:
+            answers = await self._apply([command for command, _ in batch])
+        except StorageUnavailableError:
+            # Whether it was written is not known, so nothing is claimed. Asking again with the same hold id is safe.
+            _answer_all(batch, failure(ErrorCode.QUOTA_UNAVAILABLE))
+        except asyncpg.IntegrityConstraintViolationError as error:
+            await self._commit_singly(batch, error)
+        except Exception:  # noqa: BLE001 - a fault of ours fails this batch and must not end the lane
+            structlog.get_logger().exception("a batch could not be decided")
+            _answer_all(batch, failure(ErrorCode.INTERNAL_ERROR))
+        else:
+            for (_, future), answer in zip(batch, answers, strict=True):
+                _set(future, answer)
+
+    async def _commit_singly(self, batch: list[_Waiting], error: asyncpg.IntegrityConstraintViolationError) -> None:
+        """One command broke a constraint; find it, so that the others do not suffer."""
+        if len(batch) > 1:
+            for waiting in batch:
+                await self._commit([waiting])
+            return
+        structlog.get_logger().error(
+            "a constraint refused a command", constraint=error.as_dict().get("constraint_name")
+        )
+        _set(batch[0][1], failure(ErrorCode.INTERNAL_ERROR))
+
+
+def _answer_all(batch: Sequence[_Waiting] | deque[_Waiting], answer: Failure) -> None:
+    for _, future in batch:
+        _set(future, answer)
+
+
+def _set(future: "asyncio.Future[Answer]", answer: Answer) -> None:
+    if not future.done():
+        future.set_result(answer)
+
+
+def _outcome(answer: Answer) -> str:
+    if isinstance(answer, Failure):
+        return answer.code
+    if isinstance(answer, Denied):
+        return f"denied_{answer.limit}"
+    return str(type(answer).__struct_config__.tag)

@@ -1,0 +1,80 @@
+"""Endpoints of the quota service: message in, one call, message out."""
+
+from functools import partial
+from typing import cast
+
+from faststream.nats import NatsRouter
+
+from odea_contracts import quota
+from odea_contracts.errors import ErrorCode
+from odea_contracts.keys import TenantEvent
+from odea_quota.batcher import Batcher
+from odea_quota.plan_store import PlanStore
+from odea_runtime.bus import serve
+from odea_runtime.tasks import Tasks
+
+
+class Handlers:
+    """Answers for holds go through the batcher; plans and accounts are read and written one by one."""
+
+    def __init__(self, batcher: Batcher, plans: PlanStore) -> None:
+        self._batcher = batcher
+        self._plans = plans
+
+    def register(self, router: NatsRouter, tasks: Tasks) -> None:
+        """Serve every endpoint of the service."""
+        answer = partial(serve, router, tasks, unavailable=ErrorCode.QUOTA_UNAVAILABLE)
+        answer(quota.RESERVE, self.reserve)
+        answer(quota.SETTLE, self.settle)
+        answer(quota.RELEASE, self.release)
+        answer(quota.EXTEND, self.extend)
+        answer(quota.USAGE, self.usage)
+        answer(quota.PLAN_SET, self.set_plan)
+        answer(quota.PLAN_GET, self.get_plan)
+        answer(quota.PLAN_LIST, self.list_plans)
+        answer(quota.ACCOUNT_SET, self.set_account)
+        answer(quota.ACCOUNT_GET, self.get_account)
+
+    async def reserve(self, message: quota.Reserve) -> quota.ReserveReply:
+        """Hold units, or say which limit refuses."""
+        return cast("quota.ReserveReply", await self._batcher.submit(message))
+
+    async def settle(self, message: quota.Settle) -> quota.SettleReply:
+        """Charge a hold."""
+        return cast("quota.SettleReply", await self._batcher.submit(message))
+
+    async def release(self, message: quota.Release) -> quota.ReleaseReply:
+        """Give a hold back."""
+        return cast("quota.ReleaseReply", await self._batcher.submit(message))
+
+    async def extend(self, message: quota.Extend) -> quota.ExtendReply:
+        """Let a lease last longer."""
+        return cast("quota.ExtendReply", await self._batcher.submit(message))
+
+    async def usage(self, message: quota.Usage) -> quota.UsageReply:
+        """Where accounts stand."""
+        return quota.UsageReport(balances=await self._plans.balances(message.accounts))
+
+    async def set_plan(self, message: quota.Plan) -> quota.PlanReply:
+        """Create or change a plan."""
+        return await self._plans.set_plan(message)
+
+    async def get_plan(self, message: quota.PlanRef) -> quota.PlanReply:
+        """Read a plan."""
+        return await self._plans.get_plan(message.name)
+
+    async def list_plans(self, message: quota.PlanList) -> quota.PlansReply:  # noqa: ARG002 - the message is empty
+        """Read all plans."""
+        return quota.Plans(plans=await self._plans.list_plans())
+
+    async def set_account(self, message: quota.AccountSet) -> quota.AccountReply:
+        """Open or move an account."""
+        return await self._plans.set_account(message)
+
+    async def get_account(self, message: quota.AccountRef) -> quota.AccountReply:
+        """Read an account."""
+        return await self._plans.get_account(message.account_id)
+
+    async def open_tenant_account(self, event: TenantEvent) -> None:
+        """A tenant was created: open its account. Doing it twice changes nothing."""
+        await self._plans.open_account(event.tenant_id, event.tenant_id, event.plan or "default")

@@ -1,0 +1,321 @@
+"""The rules of holds: a pure decision over accounts, holds and the time. No I/O, no clock of its own.
+
+A batch of commands is decided one after the other against one `Book`, so that two commands of a batch can never both
+take the last unit. The book notes what changed; the store writes just that.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeAlias
+
+from odea_contracts.errors import ErrorCode, Failure, failure
+from odea_contracts.quota import (
+    Denied,
+    ExceedsHold,
+    Expired,
+    Extend,
+    Extended,
+    HoldConflict,
+    HoldUnknown,
+    Limit,
+    Outcome,
+    Release,
+    Released,
+    ReleasedBefore,
+    Reserve,
+    Reserved,
+    Settle,
+    Settled,
+    SettledBefore,
+)
+from odea_quota.accounts import Account
+
+_IN_FLIGHT_RETRY_MS = 1_000
+
+
+@dataclass(slots=True, kw_only=True)
+class Hold:
+    """An open hold."""
+
+    hold_id: str
+    account_ids: tuple[str, ...]
+    units: int
+    lease_ends_at_ms: int
+    reserved_at_ms: int
+    request_id: str
+    tenant_id: str
+    key_id: str
+
+
+class Kind(StrEnum):
+    """How a hold ended."""
+
+    SETTLED = "settled"
+    RELEASED = "released"
+    EXPIRED = "expired"
+
+
+@dataclass(slots=True, kw_only=True)
+class Resolution:
+    """The end of a hold, and the whole record of it."""
+
+    hold: Hold
+    kind: Kind
+    units: int = 0
+    late: bool = False
+    settle: Settle | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """The sweeper's command: end this hold if its lease has ended."""
+
+    hold_id: str
+
+
+Command: TypeAlias = Reserve | Settle | Release | Extend | Expire
+Answer: TypeAlias = (
+    Reserved
+    | Denied
+    | HoldConflict
+    | Settled
+    | SettledBefore
+    | Released
+    | ReleasedBefore
+    | Extended
+    | Expired
+    | HoldUnknown
+    | ExceedsHold
+    | Failure
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class Book:
+    """All that a batch of commands can touch, and what they changed.
+
+    Attributes:
+        accounts: by id, locked by the transaction that the decision is part of.
+        holds: the open ones among the holds that the commands name.
+        resolutions: how the others ended, the newest for each.
+    """
+
+    accounts: dict[str, Account]
+    holds: dict[str, Hold]
+    resolutions: dict[str, Resolution]
+    changed: dict[str, Account] = field(default_factory=dict[str, Account])
+    opened: dict[str, Hold] = field(default_factory=dict[str, Hold])
+    extended: dict[str, Hold] = field(default_factory=dict[str, Hold])
+    closed: dict[str, Hold] = field(default_factory=dict[str, Hold])
+    resolved: list[Resolution] = field(default_factory=list[Resolution])
+
+
+def decide(book: Book, command: Command, now_us: int) -> Answer:
+    """Answer one command and note in `book` what it changes. A refusal changes nothing."""
+    match command:
+        case Reserve():
+            return _reserve(book, command, now_us)
+        case Settle():
+            return _settle(book, command, now_us)
+        case Release():
+            return _release(book, command)
+        case Extend():
+            return _extend(book, command, now_us)
+        case Expire():
+            return _expire(book, command, now_us)
+
+
+def _reserve(book: Book, command: Reserve, now_us: int) -> Answer:
+    if len(set(command.accounts)) < len(command.accounts):
+        return failure(ErrorCode.INVALID_VALUE, "An account is named twice.", param="accounts")
+    hold = book.holds.get(command.hold_id)
+    if hold:
+        same = (hold.account_ids, hold.units) == (command.accounts, command.units)
+        return _reserved(book, hold, now_us) if same else HoldConflict(hold_id=command.hold_id)
+    ended = book.resolutions.get(command.hold_id)
+    if ended:
+        return _ended(ended)
+    accounts = _known(book, command.accounts, now_us)
+    denied = _denied(command, accounts, now_us)
+    if denied:
+        return denied
+    for account in accounts.values():
+        account.held += command.units
+        account.in_flight += 1
+        account.count_request(now_us)
+        book.changed[account.account_id] = account
+    hold = Hold(
+        hold_id=command.hold_id,
+        account_ids=command.accounts,
+        units=command.units,
+        lease_ends_at_ms=now_us // 1000 + command.lease_ms,
+        reserved_at_ms=now_us // 1000,
+        request_id=command.request_id,
+        tenant_id=command.tenant_id,
+        key_id=command.key_id,
+    )
+    book.holds[hold.hold_id] = book.opened[hold.hold_id] = hold
+    return _reserved(book, hold, now_us)
+
+
+def _reserved(book: Book, hold: Hold, now_us: int) -> Reserved:
+    return Reserved(
+        hold_id=hold.hold_id,
+        units=hold.units,
+        expires_at_ms=hold.lease_ends_at_ms,
+        balances=tuple(book.accounts[name].balance(now_us) for name in hold.account_ids),
+    )
+
+
+def _denied(command: Reserve, accounts: dict[str, Account], now_us: int) -> Denied | None:
+    """The first limit that refuses, those first for which waiting is useless."""
+    found = _refusal(command, accounts, now_us)
+    if found is None:
+        return None
+    limit, account_id, retry_after_ms = found
+    balances = tuple(account.balance(now_us) for account in accounts.values())
+    return Denied(
+        hold_id=command.hold_id,
+        limit=limit,
+        account_id=account_id,
+        retry_after_ms=retry_after_ms,
+        balances=balances,
+    )
+
+
+def _refusal(command: Reserve, accounts: dict[str, Account], now_us: int) -> tuple[Limit, str, int | None] | None:
+    for name in command.accounts:
+        if name not in accounts:
+            return Limit.ACCOUNT, name, None
+    checks = (_suspended, _units_gone, _all_in_flight, _too_fast)
+    found = (check(account, command, now_us) for check in checks for account in accounts.values())
+    return next((refusal for refusal in found if refusal), None)
+
+
+def _suspended(account: Account, _command: Reserve, _now_us: int) -> tuple[Limit, str, int | None] | None:
+    return (Limit.SUSPENDED, account.account_id, None) if account.suspended else None
+
+
+def _units_gone(account: Account, command: Reserve, _now_us: int) -> tuple[Limit, str, int | None] | None:
+    remaining = account.remaining
+    return (Limit.UNITS, account.account_id, None) if remaining is not None and remaining < command.units else None
+
+
+def _all_in_flight(account: Account, _command: Reserve, _now_us: int) -> tuple[Limit, str, int | None] | None:
+    full = account.in_flight_max is not None and account.in_flight >= account.in_flight_max
+    return (Limit.IN_FLIGHT, account.account_id, _IN_FLIGHT_RETRY_MS) if full else None
+
+
+def _too_fast(account: Account, _command: Reserve, now_us: int) -> tuple[Limit, str, int | None] | None:
+    wait_us = account.wait_us(now_us)
+    return (Limit.REQUESTS, account.account_id, -(-wait_us // 1000)) if wait_us else None
+
+
+def _settle(book: Book, command: Settle, now_us: int) -> Answer:
+    if command.outcome is Outcome.WRITTEN_OFF and command.units:
+        return failure(ErrorCode.INVALID_VALUE, "What is written off is settled with zero units.", param="units")
+    hold = book.holds.get(command.hold_id)
+    if hold is None:
+        return _settle_ended(book, command, now_us)
+    if command.units > hold.units:
+        return ExceedsHold(hold_id=hold.hold_id, held=hold.units)
+    for account in _give_back(book, hold):
+        account.roll(now_us)
+        account.used += command.units
+    _resolve(book, Resolution(hold=hold, kind=Kind.SETTLED, units=command.units, settle=command))
+    return Settled(hold_id=hold.hold_id, units=command.units)
+
+
+def _settle_ended(book: Book, command: Settle, now_us: int) -> Answer:
+    ended = book.resolutions.get(command.hold_id)
+    if ended is None:
+        return HoldUnknown(hold_id=command.hold_id)
+    if ended.kind is Kind.SETTLED and ended.units == command.units:
+        return Settled(hold_id=command.hold_id, units=ended.units, late=ended.late)
+    if ended.kind is not Kind.EXPIRED:
+        return _ended(ended)
+    if command.units > ended.hold.units:
+        return ExceedsHold(hold_id=command.hold_id, held=ended.hold.units)
+    # The hold's units were free for others since it expired: what is charged now must fit beside theirs (P1 before P2).
+    accounts = _known(book, ended.hold.account_ids, now_us)
+    if any(account.remaining is not None and account.remaining < command.units for account in accounts.values()):
+        return Expired(hold_id=command.hold_id)
+    for account in accounts.values():
+        account.used += command.units
+        book.changed[account.account_id] = account
+    _resolve(book, Resolution(hold=ended.hold, kind=Kind.SETTLED, units=command.units, late=True, settle=command))
+    return Settled(hold_id=command.hold_id, units=command.units, late=True)
+
+
+def _release(book: Book, command: Release) -> Answer:
+    hold = book.holds.get(command.hold_id)
+    if hold is None:
+        ended = book.resolutions.get(command.hold_id)
+        if ended and ended.kind is Kind.RELEASED:
+            return Released(hold_id=command.hold_id)
+        return _ended(ended) if ended else HoldUnknown(hold_id=command.hold_id)
+    _give_back(book, hold)
+    _resolve(book, Resolution(hold=hold, kind=Kind.RELEASED))
+    return Released(hold_id=hold.hold_id)
+
+
+def _extend(book: Book, command: Extend, now_us: int) -> Answer:
+    hold = book.holds.get(command.hold_id)
+    if hold is None:
+        ended = book.resolutions.get(command.hold_id)
+        return _ended(ended) if ended else HoldUnknown(hold_id=command.hold_id)
+    lease_ends_at_ms = now_us // 1000 + command.lease_ms
+    if lease_ends_at_ms > hold.lease_ends_at_ms:
+        hold.lease_ends_at_ms = lease_ends_at_ms
+        book.extended[hold.hold_id] = hold
+    return Extended(hold_id=hold.hold_id, expires_at_ms=hold.lease_ends_at_ms)
+
+
+def _expire(book: Book, command: Expire, now_us: int) -> Answer:
+    hold = book.holds.get(command.hold_id)
+    if hold is None:
+        ended = book.resolutions.get(command.hold_id)
+        return _ended(ended) if ended else HoldUnknown(hold_id=command.hold_id)
+    if hold.lease_ends_at_ms * 1000 > now_us:
+        return Extended(hold_id=hold.hold_id, expires_at_ms=hold.lease_ends_at_ms)
+    _give_back(book, hold)
+    _resolve(book, Resolution(hold=hold, kind=Kind.EXPIRED))
+    return Expired(hold_id=hold.hold_id)
+
+
+def _known(book: Book, names: tuple[str, ...], now_us: int) -> dict[str, Account]:
+    accounts = {name: book.accounts[name] for name in names if name in book.accounts}
+    for account in accounts.values():
+        account.roll(now_us)
+    return accounts
+
+
+def _give_back(book: Book, hold: Hold) -> list[Account]:
+    accounts = [book.accounts[name] for name in hold.account_ids]
+    for account in accounts:
+        account.held -= hold.units
+        account.in_flight -= 1
+        book.changed[account.account_id] = account
+    return accounts
+
+
+def _resolve(book: Book, resolution: Resolution) -> None:
+    hold_id = resolution.hold.hold_id
+    book.resolutions[hold_id] = resolution
+    book.resolved.append(resolution)
+    hold = book.holds.pop(hold_id, None)
+    book.extended.pop(hold_id, None)
+    if hold and book.opened.pop(hold_id, None) is None:
+        book.closed[hold_id] = hold
+
+
+def _ended(resolution: Resolution) -> Answer:
+    """The named answer for a command that comes after the hold's end."""
+    hold_id = resolution.hold.hold_id
+    match resolution.kind:
+        case Kind.SETTLED:
+            return SettledBefore(hold_id=hold_id, units=resolution.units)
+        case Kind.RELEASED:
+            return ReleasedBefore(hold_id=hold_id)
+        case Kind.EXPIRED:
+            return Expired(hold_id=hold_id)

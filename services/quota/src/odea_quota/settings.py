@@ -1,0 +1,22 @@
+"""The settings of the quota service."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from odea_runtime.settings import DatabaseSettings
+
+
+class QuotaSettings(DatabaseSettings):
+    """What the quota service needs besides bus and database."""
+
+    quota_batch_max: Annotated[int, Field(ge=1, le=5000)] = 400
+    """Commands decided in one transaction."""
+    quota_queue_max: Annotated[int, Field(ge=1, le=100_000)] = 5_000
+    """Commands that wait for a transaction; one more is refused as overloaded."""
+    quota_lanes: Annotated[int, Field(ge=1, le=32)] = 2
+    """Batches under way side by side. An account keeps to one lane, so a busy one leaves the others to the rest."""
+    quota_sweep_s: Annotated[float, Field(gt=0, le=10)] = 1.0
+    """How often holds are looked for whose lease has ended."""
+    events_deliveries_max: Annotated[int, Field(ge=1, le=1000)] = 20
+    """How often an event from another service is tried before it goes to the dead letters."""

@@ -1,0 +1,1 @@
+"""What the tests share: servers, databases and small tools. No test stands here."""

@@ -1,0 +1,86 @@
+"""PostgreSQL and NATS for tests, in this order: addresses in the environment, containers if asked for, embedded wheels.
+
+A test that stops or kills a server takes one of its own (`own_postgres`, `own_nats`); the others share.
+"""
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from odea_local.embedded import embedded_nats, embedded_postgres
+
+POSTGRES_IMAGE = os.environ.get("ODEA_TEST_POSTGRES_IMAGE", "postgres:15-alpine")
+NATS_IMAGE = os.environ.get("ODEA_TEST_NATS_IMAGE", "nats:2.15-alpine")
+_CONTAINERS = os.environ.get("ODEA_TEST_INFRA") == "containers"
+
+
+class Server(Protocol):
+    """A server that a test may break."""
+
+    def kill(self) -> None: ...
+    def stop(self) -> None: ...
+    def restart(self) -> None: ...
+
+
+class PostgresServer(Server, Protocol):
+    """PostgreSQL, with the superuser's DSN."""
+
+    @property
+    def dsn(self) -> str: ...
+
+
+class NatsServer(Server, Protocol):
+    """NATS with JetStream."""
+
+    @property
+    def url(self) -> str: ...
+
+
+@contextmanager
+def shared_postgres(folder: Path) -> Generator[str]:
+    """The DSN of a superuser."""
+    given = os.environ.get("ODEA_TEST_POSTGRES_URL")
+    if given:
+        yield given
+        return
+    with own_postgres(folder) as server:
+        yield server.dsn
+
+
+@contextmanager
+def shared_nats(folder: Path) -> Generator[str]:
+    """The URL of a server with JetStream."""
+    given = os.environ.get("ODEA_TEST_NATS_URL")
+    if given:
+        yield given
+        return
+    with own_nats(folder) as server:
+        yield server.url
+
+
+@contextmanager
+def own_postgres(folder: Path) -> Generator[PostgresServer]:
+    """A server that the test may stop, kill and restart."""
+    if _CONTAINERS:
+        from support.containers import container_postgres
+
+        with container_postgres(POSTGRES_IMAGE) as server:
+            yield server
+        return
+    with embedded_postgres(folder) as server:
+        yield server
+
+
+@contextmanager
+def own_nats(folder: Path) -> Generator[NatsServer]:
+    """A server that the test may stop, kill and restart."""
+    if _CONTAINERS:
+        from support.containers import container_nats
+
+        with container_nats(NATS_IMAGE) as server:
+            yield server
+        return
+    with embedded_nats(folder) as server:
+        yield server
