@@ -52,7 +52,7 @@ def main() -> None:
 def listen(variable: str) -> ThreadingHTTPServer:
     host, _, port = os.environ[variable].rpartition(":")
     server = ThreadingHTTPServer((host, int(port)), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     return server
 
 

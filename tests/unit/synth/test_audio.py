@@ -115,6 +115,12 @@ def test_pcm_at_its_own_rate_is_passed_on_as_it_is(cuts: list[bytes]) -> None:
     assert b"".join(map(encoder.feed, cuts)) + encoder.finish() == whole[: len(whole) // 2 * 2]
 
 
+def test_mp3_has_no_headers_that_a_stream_cannot_keep_true() -> None:
+    encoded = encode(AudioFormat.MP3, tone(0.5))
+    assert encoded[:2] == b"\xff\xf3"  # the first frame, with no ID3 tag before it
+    assert not any(mark in encoded for mark in (b"Xing", b"Info", b"ID3"))
+
+
 def test_streamed_wav_has_the_placeholder_sizes_of_openai() -> None:
     header = open_encoder(AudioFormat.WAV, source_rate_hz=SOURCE_RATE_HZ).feed(tone(0.1))[:44]
     assert header == bytes.fromhex(

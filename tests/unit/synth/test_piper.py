@@ -268,8 +268,9 @@ async def test_closing_the_provider_ends_open_streams_with_an_error() -> None:
     async with started(engine) as provider:
         stream = provider.stream(say("One. Two. Three."))
         await anext(stream)
-        closing = asyncio.ensure_future(provider.close())
         await engine.begun(2)
+        closing = asyncio.ensure_future(provider.close())
+        await asyncio.sleep(0)
         assert engine.stopped
         assert engine.stopped()
         engine.allow(1)

@@ -2,6 +2,8 @@
 
 # ruff: noqa: RUF001 - phonemes and other scripts look like other letters.
 import logging
+import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -45,6 +47,24 @@ class Recorder(PiperVoice):
         return np.array([0.5], dtype=np.float32)
 
 
+class Guarded(PiperVoice):
+    """The real voice, which notices when another thread comes between the clearing of eSpeak and the text."""
+
+    inside: int | None = None
+
+    def phonemize(self, text: str) -> list[list[str]]:
+        me = threading.get_ident()
+        if text:
+            assert self.inside == me
+            self.inside = None
+            return super().phonemize(text)
+        assert self.inside is None
+        self.inside = me
+        for _ in range(3):
+            os.sched_yield()
+        return super().phonemize(text)
+
+
 @pytest.fixture
 def recorder(joe_voice: PiperVoice) -> Recorder:
     return Recorder(joe_voice)
@@ -63,7 +83,7 @@ def said(voice: Recorder, text: str) -> str:
 def test_a_sentence_sounds(joe: PiperEngine) -> None:
     samples = np.frombuffer(say(joe, "Hello there, this is a sentence."), dtype="<i2") / 32768
     assert 1.5 < len(samples) / RATE_HZ < 3.5
-    assert 0.5 < np.abs(samples).max() <= 0.951
+    assert 0.93 < np.abs(samples).max() <= 0.951
     assert 0.05 < np.sqrt(np.mean(samples**2)) < 0.3
 
 
@@ -74,7 +94,7 @@ def test_speed_stretches_time(joe: PiperEngine) -> None:
     assert 1.5 < normal / fast < 2.5
 
 
-@pytest.mark.parametrize("text", ["...", " \n ", "—", "?!", "😀", "\u200b", "[[]]", "\x00"])
+@pytest.mark.parametrize("text", ["...", " \n ", "—", "!?", "①.", "😀", "\u200b", "[[]]", "\x00"])
 def test_where_there_is_nothing_to_say_there_is_a_short_silence(joe: PiperEngine, text: str) -> None:
     assert say(joe, text) == SILENCE
 
@@ -105,12 +125,13 @@ def test_nothing_is_left_for_the_next_text(recorder: Recorder) -> None:
 
 
 def test_threads_do_not_disturb_each_other(joe_voice: PiperVoice) -> None:
+    voice = Guarded(session=joe_voice.session, config=joe_voice.config)
     texts = ["one two three", "a cat, a dog", "Is it? Yes!", "fünf"]
-    read = partial(phonemes_of, joe_voice)
+    read = partial(phonemes_of, voice)
     alone = list(map(read, texts))
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(read, texts * 25))
-    assert together == alone * 25
+        together = list(pool.map(read, texts * 10))
+    assert together == alone * 10
 
 
 @pytest.mark.parametrize(("speed", "length_max"), [(1.0, 200), (4.0, 200), (0.25, 50)])
@@ -123,9 +144,8 @@ def test_what_is_spoken_in_one_go_is_bounded(recorder: Recorder, text: str, spee
 
 
 def test_it_is_cut_behind_a_clause_if_there_is_one(recorder: Recorder) -> None:
-    say(PiperEngine(recorder, phonemes_max=40), "We came early, they left very late, and it rained.")
-    assert [block[-2:] for block in recorder.blocks[:-1]] == [", "] * (len(recorder.blocks) - 1)
-    assert len(recorder.blocks) > 1
+    say(PiperEngine(recorder, phonemes_max=30), "We came early, they left very late, and it rained.")
+    assert [block[-2:] for block in recorder.blocks] == [", ", ", ", "d."]
 
 
 def test_it_stops_between_two_goes(recorder: Recorder) -> None:

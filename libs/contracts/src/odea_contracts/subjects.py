@@ -53,12 +53,8 @@ QUOTA_ACCOUNT_GET: Final = "odea.v1.quota.account_get"
 QUOTA_SETTLED: Final = "odea.v1.quota.evt.settled"
 QUOTA_RELEASED: Final = "odea.v1.quota.evt.released"
 QUOTA_EXPIRED: Final = "odea.v1.quota.evt.expired"
-QUOTA_THRESHOLD_CROSSED: Final = "odea.v1.quota.evt.threshold_crossed"
 DURABLE_QUOTA_TENANTS: Final = "quota_tenants"
 
 SYNTH_SPEAK: Final = "odea.v1.synth.speak"
 SYNTH_VOICES: Final = "odea.v1.synth.voices"
 SYNTH_MODELS: Final = "odea.v1.synth.models"
-
-SYNTH_COMPLETED: Final = "odea.v1.synth.evt.completed"
-SYNTH_FAILED: Final = "odea.v1.synth.evt.failed"

@@ -9,12 +9,13 @@ from urllib.parse import urlsplit
 import click
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.text import Text
 
 from odea_local import checks, daemon, logs, speech
 from odea_local.display import StartDisplay, print_reach, print_status
 from odea_local.errors import EXIT_FAILURE, EXIT_NOT_RUNNING, LocalError
-from odea_local.folder import DataFolder
+from odea_local.folder import DataFolder, default_root, home
 from odea_local.recipe import DEMO, START_ORDER
 from odea_local.stack import serve
 from odea_local.status import Event, StackStatus, State, read_status
@@ -45,18 +46,13 @@ def main() -> None:
         sys.exit(EXIT_FAILURE)
 
 
-def home() -> Path:
-    """The folder of the repository that this package is installed from, else the current one."""
-    return next((folder for folder in Path(__file__).parents if (folder / "uv.lock").is_file()), Path.cwd())
-
-
 def with_data(function: F) -> F:
     """Give a verb the option `--data`."""
     return click.option(
         "--data",
         "data",
         type=click.Path(file_okay=False, path_type=Path),
-        default=lambda: home() / ".odea",
+        default=default_root,
         show_default="the repository's .odea",
         help="The folder that holds everything of this stack.",
     )(function)
@@ -79,13 +75,15 @@ def cli() -> None:
 @click.option("-d", "--detach", is_flag=True, help="Return when it is ready and leave it running.")
 @click.option("--port", type=click.IntRange(0, 65535), default=PORT_DEFAULT, show_default=True, help="0: a free one.")
 @with_data
-def up(data: Path, port: int, detach: bool) -> None:
+@click.pass_context
+def up(ctx: click.Context, data: Path, port: int, detach: bool) -> None:
     """Start the stack; a second start keeps tenants, keys and usage."""
-    console, folder = Console(), DataFolder(data.resolve())
+    console, folder = Console(), DataFolder.at(data)
     if folder.is_held():
         status = daemon.wait_until_ready(folder)
-        if port not in {0, urlsplit(status.url).port}:
-            raise LocalError(f"Odea is already running at {status.url}. To move it: ./odea down, then up --port {port}")
+        asked = ctx.get_parameter_source("port") is click.core.ParameterSource.COMMANDLINE
+        if asked and port not in {0, urlsplit(status.url).port}:
+            raise LocalError(f"Odea is already running at {status.url}. First: {folder.command('down')}")
         console.print(f"\n  [bold]Odea[/] is already running, process {status.pid}.", highlight=False)
         print_reach(console, folder, status.url)
         return
@@ -95,8 +93,8 @@ def up(data: Path, port: int, detach: bool) -> None:
         display.on_event(event)
         if event.url:
             print_reach(console, folder, event.url)
-            how = "./odea down" if detach else "Ctrl-C"
-            console.print(f"  [dim]{how} stops everything.[/]\n", highlight=False)
+            how = folder.command("down") if detach else "Ctrl-C"
+            console.print(f"  [dim]{escape(how)} stops everything.[/]\n", highlight=False, soft_wrap=True)
 
     try:
         (daemon.start if detach else serve)(folder, port, show)
@@ -110,14 +108,14 @@ def up(data: Path, port: int, detach: bool) -> None:
 @with_data
 def supervise(data: Path, port: int, events: int) -> None:
     """Be the background process of `up --detach`."""
-    daemon.supervise(DataFolder(data.resolve()), port, events)
+    daemon.supervise(DataFolder.at(data), port, events)
 
 
 @cli.command()
 @with_data
 def down(data: Path) -> None:
     """Stop the stack; returns when nothing of it is left."""
-    console, folder = Console(), DataFolder(data.resolve())
+    console, folder = Console(), DataFolder.at(data)
     with console.status("  stopping …"):
         stopped = daemon.stop(folder)
     console.print("  Odea is stopped." if stopped else f"  No Odea runs in {folder.root}.", soft_wrap=True)
@@ -128,7 +126,7 @@ def down(data: Path) -> None:
 @with_data
 def status(data: Path, output: str) -> int:
     """Show what runs. Exits with 3 when nothing does."""
-    folder = DataFolder(data.resolve())
+    folder = DataFolder.at(data)
     found = read_status(folder)
     if output == "json":
         shown = found or StackStatus(state=State.STOPPED, url="", pid=0, since_ms=0, services=())
@@ -162,10 +160,10 @@ def show_logs(data: Path, service: str | None, follow: bool, lines: int) -> None
 @with_data
 def say(data: Path, text: str, output: Path, voice: str, model: str) -> None:
     """Speak TEXT into a file; its suffix names the format. `-o -` writes to standard output."""
-    folder = DataFolder(data.resolve())
+    folder = DataFolder.at(data)
     found = read_status(folder)
     if not found:
-        raise LocalError(f"no Odea runs in {folder.root}. Start one with ./odea up -d")
+        raise LocalError(f"no Odea runs in {folder.root}. Start one with {folder.command('up -d')}")
     request = speech.Request(input=text, model=model, voice=voice, response_format=speech.format_of(output))
     charged = speech.say(found.url, folder.keys / "tenant.key", request, output)
     where = "standard output" if output == speech.STANDARD_OUTPUT else output

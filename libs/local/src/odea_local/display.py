@@ -60,7 +60,7 @@ class StartDisplay:
         else:
             self.close()
         if event.state == State.READY:
-            self._console.print(f"  [green]Ready[/] {escape(event.text)}.", highlight=False)
+            self._console.print(f"\n  [green]Ready[/] {escape(event.text)}.", highlight=False)
         elif event.state == State.STOPPING:
             self._console.print("\n  stopping …")
 
@@ -82,7 +82,6 @@ def print_reach(console: Console, folder: DataFolder, url: str) -> None:
         f' -H "Authorization: Bearer $(cat {shlex.quote(str(tenant))})"'
         f" -H 'Content-Type: application/json' -d '{body}' -o hello.mp3"
     )
-    data = f" --data {shlex.quote(str(folder.root))}"
     rows = (
         ("Base URL", f"{url}/v1"),
         ("Tenant key", f"{tenant}"),
@@ -93,14 +92,15 @@ def print_reach(console: Console, folder: DataFolder, url: str) -> None:
         console.print(f"  [dim]{title:<10}[/]  [bold]{escape(value)}[/]", soft_wrap=True, highlight=False)
     console.print("\n  [dim]Make it speak:[/]\n", highlight=False)
     console.print(escape(curl), soft_wrap=True, highlight=False, style="cyan")
-    console.print(f'\n  [dim]or[/] ./odea say "{SENTENCE}"{escape(data)}\n', soft_wrap=True, highlight=False)
+    say = folder.command(f'say "{SENTENCE}"')
+    console.print(f"\n  [dim]or[/] {escape(say)}\n", soft_wrap=True, highlight=False)
 
 
 def print_status(console: Console, status: StackStatus) -> None:
     """A table of the services."""
     table = Table(box=None, padding=(0, 2), header_style="dim")
     for title in ("service", "state", "since", "restarts", "pid", "address"):
-        table.add_column(title, justify="right" if title in {"restarts", "pid"} else "left")
+        table.add_column(title, justify="right" if title in {"restarts", "pid"} else "left", overflow="fold")
     for service in status.services:
         glyph, style = STYLES.get(service.state, ("…", "cyan"))
         table.add_row(

@@ -1,24 +1,33 @@
-"""PostgreSQL and NATS for tests: the same servers as in the stack, each behind a handle that can break them.
+"""PostgreSQL, NATS and whole stacks for tests: the same as in real life, each behind a handle that can break it.
 
 Use them from a thread that lives as long as the server should; the main thread of a test run does.
 """
 
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from odea_local.credentials import new_secret
 from odea_local.errors import StartFailedError
+from odea_local.folder import DataFolder
 from odea_local.logfile import LogFile
 from odea_local.nats import Nats
 from odea_local.ports import find_free
 from odea_local.postgres import Postgres
 from odea_local.process import KILL_WAIT_S, Command, Process
+from odea_local.status import ServiceStatus, StackStatus, read_status
 
 READY_WITHIN_S = 60.0
 PROBE_PAUSE_S = 0.02
 GRACE_S = 20.0
+VERB_WITHIN_S = 240.0
 
 
 class EmbeddedPostgres:
@@ -106,18 +115,105 @@ class EmbeddedNats:
         return _until_ready(Process(self._nats.server_command(), self._log), self._nats)
 
 
+class EmbeddedStack:
+    """A whole stack in the background, driven through the `odea` command as a person drives it."""
+
+    def __init__(self, data_dir: Path, environ: Mapping[str, str] | None = None) -> None:
+        """Prepare to drive the stack in this folder, which need not exist or run."""
+        self.folder = DataFolder.at(data_dir)
+        self._environ = {**os.environ, **(environ or {})}
+
+    @property
+    def url(self) -> str:
+        """Where the gateway is, without a path."""
+        return self.status().url
+
+    @property
+    def tenant_key(self) -> str:
+        """The demo tenant's key, for speech and usage."""
+        return (self.folder.keys / "tenant.key").read_text().strip()
+
+    @property
+    def admin_key(self) -> str:
+        """The key for administration."""
+        return (self.folder.keys / "admin.key").read_text().strip()
+
+    def up(self, port: int = 0) -> subprocess.CompletedProcess[str]:
+        """Start it, at a free port unless one is given; returns when it is ready or has failed."""
+        return self.run("up", "--detach", "--port", str(port))
+
+    def down(self) -> subprocess.CompletedProcess[str]:
+        """End it; returns when nothing of it is left."""
+        return self.run("down")
+
+    def run(self, verb: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run any verb of the command on this stack. Look at `returncode`, `stdout` and `stderr`."""
+        command = [sys.executable, "-P", "-m", "odea_local", verb, "--data", str(self.folder.root), *arguments]
+        return subprocess.run(
+            command, env=self._environ, capture_output=True, text=True, check=False, timeout=VERB_WITHIN_S
+        )
+
+    def status(self) -> StackStatus:
+        """What runs now.
+
+        Raises:
+            StartFailedError: nothing does.
+        """
+        status = read_status(self.folder)
+        if not status:
+            raise StartFailedError(f"no Odea runs in {self.folder.root}.")
+        return status
+
+    def service(self, name: str) -> ServiceStatus:
+        """One process of it."""
+        return next(service for service in self.status().services if service.name == name)
+
+    def kill(self, name: str) -> None:
+        """End one process of it as a crash would; the supervisor starts it again."""
+        pid = self.service(name).pid
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+
+
+@contextmanager
+def embedded_stack(data_dir: Path, environ: Mapping[str, str] | None = None) -> Generator[EmbeddedStack]:
+    """A stack that is ready, for the time of the block, its data in this folder, at a free port.
+
+    Args:
+        data_dir: where it lives; what is there from an earlier block is kept.
+        environ: variables for the services, above those of this process.
+
+    Raises:
+        StartFailedError: with what `odea up` said.
+    """
+    stack = EmbeddedStack(data_dir, environ)
+    try:
+        started = stack.up()
+        if started.returncode != 0:
+            raise StartFailedError(started.stderr.strip() or started.stdout.strip())
+        yield stack
+    finally:
+        stack.down()
+
+
 @contextmanager
 def embedded_postgres(data_dir: Path) -> Generator[EmbeddedPostgres]:
-    """A fresh PostgreSQL 18 in this folder for the time of the block; the folder must not hold a cluster yet.
+    """A fresh PostgreSQL 18 for the time of the block, in this folder, which must not hold a cluster yet.
+
+    Root gets it in a temporary folder instead: the server's own user must be able to search all folders above, and
+    pytest takes that right from those that it makes whenever another run of it starts.
 
     Raises:
         StartFailedError: with the last line that it wrote.
     """
-    server = EmbeddedPostgres(data_dir)
+    temporary = Path(tempfile.mkdtemp(prefix="odea-")) if os.geteuid() == 0 else None
+    server = EmbeddedPostgres(temporary or data_dir)
     try:
         yield server
     finally:
         server.stop()
+        if temporary:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
@@ -138,7 +234,7 @@ def _run_to_end(command: Command, log: LogFile) -> None:
     process = Process(command, log)
     if process.wait(READY_WITHIN_S) != 0:
         process.stop(GRACE_S)
-        raise StartFailedError(f"{Path(command.argv[0]).name} failed: {' '.join(log.tail()[-1:])}")
+        raise StartFailedError(f"{Path(command.argv[0]).name} failed: {log.last_words()}")
 
 
 def _until_ready(process: Process, server: Postgres | Nats) -> Process:
@@ -147,6 +243,6 @@ def _until_ready(process: Process, server: Postgres | Nats) -> Process:
         if process.exited.done() or time.monotonic() > deadline:
             process.stop(GRACE_S)
             name = Path(process.command.argv[0]).name
-            raise StartFailedError(f"{name} did not start: {' '.join(process.log.tail()[-1:])}")
+            raise StartFailedError(f"{name} did not start: {process.log.last_words()}")
         time.sleep(PROBE_PAUSE_S)
     return process

@@ -2,13 +2,14 @@
 
 import fcntl
 import os
+import shlex
 import tempfile
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 import msgspec
 import psutil
@@ -36,9 +37,23 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class DataFolder:
-    """Where each thing of a stack lies. Nothing here is shared between two stacks."""
+    """Where each thing of a stack lies. Nothing here is shared between two stacks.
+
+    Attributes:
+        root: absolute and free of links, because processes are recognised by it.
+    """
 
     root: Path
+
+    @classmethod
+    def at(cls, path: Path) -> Self:
+        """The folder at this path, which need not exist yet."""
+        return cls(path.resolve())
+
+    def command(self, verb: str) -> str:
+        """What to type to apply a verb of `odea` to this folder."""
+        option = "" if self.root == default_root() else f" --data {shlex.quote(str(self.root))}"
+        return f"./odea {verb}{option}"
 
     @property
     def lock(self) -> Path:
@@ -127,6 +142,16 @@ def _flock(file: IO[bytes]) -> bool:
             return True
         time.sleep(LOCK_PAUSE_S)
     return False
+
+
+def home() -> Path:
+    """The folder of the repository that this package is installed from, else the current one."""
+    return next((folder for folder in Path(__file__).parents if (folder / "uv.lock").is_file()), Path.cwd())
+
+
+def default_root() -> Path:
+    """Where a stack lives when nothing else is asked for."""
+    return home().resolve() / ".odea"
 
 
 def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:

@@ -1,5 +1,6 @@
 """A log file of bounded size: when it is full it becomes `<name>.1`, and the one before that is dropped."""
 
+import re
 import threading
 from collections import deque
 from contextlib import suppress
@@ -8,6 +9,7 @@ from pathlib import Path
 LOG_BYTES_MAX = 5 * 1024 * 1024
 TAIL_LINES_MAX = 20
 LINE_BYTES_MAX = 4096
+FAULT = re.compile(r"(?i)\b(fatal|panic|\w*error)\b")
 
 
 class LogFile:
@@ -35,6 +37,11 @@ class LogFile:
         with self._lock:
             rest = self._rest.decode(errors="replace").strip()
             return (*self._tail, rest) if rest else tuple(self._tail)
+
+    def last_words(self) -> str:
+        """The line that says best why the process ended: the last one that names a fault, else the last one."""
+        lines = self.tail()
+        return next((line for line in reversed(lines) if FAULT.search(line)), lines[-1] if lines else "")
 
     def forget(self) -> None:
         """Start a new tail, so that a message about a new process does not quote the one before."""

@@ -2,7 +2,7 @@
 
 import http.client
 import sysconfig
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -89,7 +89,7 @@ def find_program() -> Path:
 def is_healthy(port: int, path: str) -> bool:
     """Whether a loopback HTTP port answers 200 on the path within a second."""
     connection = http.client.HTTPConnection(LOOPBACK, port, timeout=PROBE_WAIT_S)
-    with suppress(OSError, http.client.HTTPException):
+    with closing(connection), suppress(OSError, http.client.HTTPException):
         connection.request("GET", path)
         return connection.getresponse().status == http.client.OK
     return False

@@ -89,18 +89,23 @@ class Postgres:
         Returns:
             Folders of the person's own that had to be opened for searching.
         """
-        self.sweep()
         self.cluster.parent.mkdir(parents=True, exist_ok=True)
         self._private(self.socket_dir)
-        if self.identity is None:
-            return ()
-        open_tree(self.binaries.parent)
-        return open_way(self.identity, self.cluster, self.socket_dir, self.binaries / "postgres")
+        if self.identity:
+            open_tree(self.binaries.parent)
+        return self.sweep()
 
-    def sweep(self) -> None:
-        """End processes of a dead server and remove its lock files; call it before every start."""
+    def sweep(self) -> tuple[Path, ...]:
+        """End processes of a dead server, remove its lock files and open its way; call it before every start.
+
+        Returns:
+            Folders of the person's own that had to be opened for searching.
+        """
         end_database(self.cluster)
         (self.socket_dir / f"{SOCKET_NAME}.lock").unlink(missing_ok=True)
+        if self.identity is None:
+            return ()
+        return open_way(self.identity, self.cluster, self.socket_dir, self.binaries / "postgres")
 
     def tidy(self) -> None:
         """Remove the socket directory after the server has ended; it may lie outside of the data folder."""

@@ -108,7 +108,7 @@ class Recipe:
 
     def demo(self) -> Command:
         """The command that makes sure that there is a demo tenant with its keys on file."""
-        environ = self._marked({**_inherited(), "ODEA_NATS_URL": self.nats.url})
+        environ = self._marked({"ODEA_LOG_FORMAT": "pretty", **_inherited(), "ODEA_NATS_URL": self.nats.url})
         return self._python("odea_local.demo", str(self.folder.keys), environ=environ)
 
     def statuses(self) -> tuple[ServiceStatus, ...]:

@@ -118,7 +118,7 @@ def serve(folder: DataFolder, port: int, listener: Callable[[Event], None]) -> N
 
     Raises:
         AlreadyRunningError: a stack runs in this folder.
-        LocalError: it could not start.
+        LocalError: it could not start, or was stopped before it was ready.
     """
     with os_errors_explained(folder):
         folder.prepare()
@@ -150,6 +150,8 @@ async def _run(recipe: Recipe, journal: Journal) -> None:
     starting, stopping = asyncio.create_task(stack.start()), asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            raise LocalError("stopped before it was ready.")
         if not stop.is_set():
             starting.result()
             journal.tell(Event(state=State.READY, text=f"in {time.monotonic() - began:.1f} s", url=recipe.url))

@@ -34,7 +34,7 @@ class Service:
     ready_within_s: float
     grace_s: float
     """How long it may take to end in order before it is killed."""
-    sweep: Callable[[], None] = nothing
+    sweep: Callable[[], object] = nothing
     """Clears what a killed process left; called before every start and after every kill."""
 
 
@@ -58,7 +58,7 @@ class Keeper:
         began = asyncio.get_running_loop().time()
         process = self._spawn(State.STARTING)
         await self._become_ready(process)
-        took_s = asyncio.get_running_loop().time() - began
+        took_s = max(0.1, asyncio.get_running_loop().time() - began)
         self._tell(State.READY, f"in {took_s:.1f} s", pid=process.pid)
         self._task = asyncio.create_task(self._keep(process), name=f"keep-{self.service.name}")
 
@@ -168,7 +168,7 @@ def describe_exit(status: int, log: LogFile) -> str:
     """How a process ended and the last thing that it said, in one line."""
     if status < 0:
         return f"killed by {signal.Signals(-status).name}"
-    last = next(iter(log.tail()[-1:]), "")
+    last = log.last_words()
     said = f": {last[:REASON_LENGTH_MAX]}".rstrip(". ") if last else ""
     return f"ended with status {status}{said}"
 

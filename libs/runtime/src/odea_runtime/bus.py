@@ -5,8 +5,10 @@ always answers: with its handler's outcome, or with a `Failure` when the body is
 in hand.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, Final, TypeVar, cast
@@ -18,8 +20,10 @@ from fast_depends.msgspec import MsgSpecSerializer
 from faststream.message import StreamMessage
 from faststream.middlewares import BaseMiddleware
 from faststream.nats import NatsBroker, NatsRouter
+from faststream.nats.subscriber.usecases import CoreSubscriber
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from prometheus_client import Counter, Histogram
 
 from odea_contracts.base import Endpoint, Message
@@ -33,6 +37,7 @@ ReplyT = TypeVar("ReplyT")
 
 _RECONNECT_WAIT_S: Final = 0.25
 _PING_S: Final = 2
+_CLOSE_S: Final = 2.0
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 _CALLS = Counter("odea_bus_calls_total", "Requests sent, by how they ended", ["subject", "outcome"])
@@ -110,6 +115,7 @@ class Bus:
             logger=None,
         )
         self._log = structlog.get_logger()
+        self._stopping = False
 
     @property
     def client(self) -> Client:
@@ -137,13 +143,23 @@ class Bus:
         await self.broker.start()
 
     async def stop_serving(self) -> None:
-        """Take no new messages; the connection stays, so that work in hand can be answered."""
+        """Take no new messages. Requests that have arrived are still handed over; the connection stays for answers."""
         for subscriber in self.broker.subscribers:
+            if isinstance(subscriber, CoreSubscriber) and isinstance(subscriber.subscription, Subscription):
+                arrived, subscriber.subscription = subscriber.subscription, None
+                with suppress(nats.errors.Error, TimeoutError):
+                    await asyncio.wait_for(arrived.drain(), _CLOSE_S)
             await subscriber.stop()
 
     async def stop(self) -> None:
-        """Stop serving and close the connection."""
-        await self.broker.stop()
+        """Stop serving and close the connection, whatever state it is in."""
+        await self.stop_serving()
+        with suppress(nats.errors.Error, OSError, TimeoutError):
+            if self.connected:
+                await self.broker.stop()
+            elif self.broker.config.connection_state:
+                # A broken connection can't be drained, which is all that the broker would do.
+                await self.client.close()
 
     async def check(self) -> str | None:
         """For `/readyz`."""
@@ -211,6 +227,8 @@ class Bus:
         await self.client.publish(subject, msgspec.json.encode(message))
 
     async def _on_lost(self) -> None:
+        if self._stopping:
+            return
         _FAULTS.labels("disconnected").inc()
         self._log.warning("lost the connection to NATS")
         for callback in self._lost:
@@ -254,7 +272,7 @@ def serve(
     """
 
     async def receive(body: RequestT) -> None:
-        raw = _message.get()
+        raw = current_message()
         if not tasks.start(_answer(endpoint.subject, handler, body, raw, unavailable)):
             _HANDLED.labels(endpoint.subject, "overloaded").inc()
             await respond(raw, failure(ErrorCode.OVERLOADED))
@@ -282,6 +300,11 @@ _message: ContextVar[Msg] = ContextVar("message")
 """The message that FastStream is handing over."""
 
 
+def current_message() -> Msg:
+    """The message that is being handed over, for what the decoded body does not say."""
+    return _message.get()
+
+
 class _AnswerBadBodies(BaseMiddleware[Any, Any]):
     """FastStream drops a message whose body it can't decode; its sender would wait for the whole timeout."""
 
@@ -292,7 +315,8 @@ class _AnswerBadBodies(BaseMiddleware[Any, Any]):
         _message.set(raw)
         try:
             return await call_next(msg)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            # The last two are what msgspec lets through for bytes that are no UTF-8 and for nesting without an end.
             _HANDLED.labels(raw.subject, "bad_body").inc()
             await respond(raw, bad_body(error))
             return None
@@ -309,10 +333,7 @@ async def _answer(
     subject: str, handler: Callable[[RequestT], Awaitable[ReplyT]], body: RequestT, raw: Msg, unavailable: ErrorCode
 ) -> None:
     headers = raw.headers or {}
-    deadline_ms = headers.get(HEADER_DEADLINE_MS, "")
-    if deadline_ms.isdigit() and int(deadline_ms) < time.time() * 1000:
-        # Its sender has given up; an answer would reach nobody, and the work would be for nothing.
-        _HANDLED.labels(subject, "too_late").inc()
+    if too_late(raw):
         return
     structlog.contextvars.bind_contextvars(request_id=headers.get(HEADER_REQUEST_ID))
     began = time.perf_counter()
@@ -327,6 +348,15 @@ async def _answer(
     _HANDLED.labels(subject, outcome).inc()
     _HANDLE_SECONDS.labels(subject).observe(time.perf_counter() - began)
     await respond(raw, reply)
+
+
+def too_late(raw: Msg) -> bool:
+    """Whether the sender has given up: an answer would reach nobody, and the work would be for nothing."""
+    deadline_ms = (raw.headers or {}).get(HEADER_DEADLINE_MS, "")
+    if not deadline_ms.isdigit() or int(deadline_ms) >= time.time() * 1000:
+        return False
+    _HANDLED.labels(raw.subject, "too_late").inc()
+    return True
 
 
 async def respond(raw: Msg, reply: Message) -> None:

@@ -26,8 +26,7 @@ ON CONFLICT ON CONSTRAINT tenants_name_unique DO NOTHING
 RETURNING tenant_id, name, false AS suspended, keys.to_ms(created_at) AS created_at_ms;
 
 -- name: tenant_named(name)^
--- The tenant with this name.
--- name: text
+-- The tenant with this name, a text.
 SELECT tenant_id, name, suspended_at IS NOT NULL AS suspended, keys.to_ms(created_at) AS created_at_ms
 FROM keys.tenants
 WHERE name = :name;

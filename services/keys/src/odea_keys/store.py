@@ -73,8 +73,8 @@ class Store:
     async def tenants(self, request: TenantList, *, limit: int) -> tuple[Tenant, ...]:
         """At most `limit` tenants from behind `request.after`, in order of creation."""
         async with self._database.connection() as connection:
-            rows = await self._queries.tenants_after(connection, after=request.after, limit=limit)
-        return tuple(_to(Tenant, row) for row in rows)
+            found = self._queries.tenants_after(connection, after=request.after, limit=limit)
+            return tuple([_to(Tenant, row) async for row in found])
 
     async def suspend(self, request: TenantRef) -> Tenant | Failure:
         """Suspend the tenant; repeating it changes nothing."""
@@ -92,12 +92,13 @@ class Store:
     async def keys(self, request: KeyList, *, limit: int) -> tuple[Key, ...] | Failure:
         """At most `limit` keys of the tenant from behind `request.after`, in order of creation."""
         async with self._database.connection() as connection:
-            rows = await self._queries.keys_after(
+            found = self._queries.keys_after(
                 connection, tenant_id=request.tenant_id, after=request.after, limit=limit
             )
-            if not rows and isinstance(missing := await self._tenant(connection, request.tenant_id), Failure):
+            page = tuple([_to(Key, row) async for row in found])
+            if not page and isinstance(missing := await self._tenant(connection, request.tenant_id), Failure):
                 return missing
-        return tuple(_to(Key, row) for row in rows)
+        return page
 
     async def issue(self, request: Issue, secret: NewSecret) -> Key | Failure:
         """A new key with its first secret."""

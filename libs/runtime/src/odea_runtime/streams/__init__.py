@@ -9,6 +9,7 @@ from odea_runtime.streams.base import CancelledByReceiverError, RefusedError, St
 from odea_runtime.streams.hub import Streams
 from odea_runtime.streams.incoming import IncomingStream
 from odea_runtime.streams.outgoing import OutgoingStream
+from odea_runtime.streams.serving import serve_streams
 
 __all__ = [
     "CancelledByReceiverError",
@@ -18,4 +19,5 @@ __all__ = [
     "StreamBrokenError",
     "StreamSettings",
     "Streams",
+    "serve_streams",
 ]

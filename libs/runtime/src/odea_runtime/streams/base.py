@@ -16,6 +16,8 @@ class StreamSettings(Settings):
     """Audio frames under way that the receiver has not consumed; each is at most 64 KiB."""
     stream_beat_s: Annotated[float, Field(gt=0, le=10)] = 1.0
     """How often each end gives a sign of life."""
+    stream_answer_s: Annotated[float, Field(gt=0, le=60)] = 1.8
+    """How long a sender may take to its first sign of life before it is taken for absent (P9)."""
     stream_silence_s: Annotated[float, Field(gt=0, le=60)] = 3.5
     """After how long without one the other end is taken for dead."""
 

@@ -74,7 +74,9 @@ class Streams:
             _ENDED.labels("receive", stream.outcome).inc()
             if stream.unheard:
                 # The sender has not said yet where it listens. It will within a beat, and is told then.
-                self._ends[name] = _Farewell(self._bus, self.settings.stream_silence_s, lambda: self._forget(name))
+                self._ends[name] = _Farewell(
+                    self._bus, stream.parting, self.settings.stream_silence_s, lambda: self._forget(name)
+                )
             else:
                 self._forget(name)
                 await stream.cancel(CancelReason.RECEIVER_FAULT)
@@ -97,6 +99,7 @@ class Streams:
                 yield stream
         finally:
             self._forget(name)
+            await stream.abandon()
             _OPEN.labels("send").dec()
             _ENDED.labels("send", stream.outcome).inc()
 
@@ -111,6 +114,8 @@ class Streams:
         end = self._ends.get(message.subject.removeprefix(self._prefix))
         if end:
             end.take(message)
+        if isinstance(end, _Farewell):
+            await end.beat(asyncio.get_running_loop().time())
 
     def _lose_all(self) -> None:
         for end in list(self._ends.values()):
@@ -130,8 +135,9 @@ class Streams:
 class _Farewell:
     """Stands where a stream was that ended before its sender was heard: cancels it at its first message."""
 
-    def __init__(self, bus: Bus, wait_s: float, forget: Callable[[], None]) -> None:
+    def __init__(self, bus: Bus, reason: CancelReason, wait_s: float, forget: Callable[[], None]) -> None:
         self._bus = bus
+        self._reason = reason
         self._until = asyncio.get_running_loop().time() + wait_s
         self._forget = forget
         self._control = ""
@@ -141,8 +147,7 @@ class _Farewell:
 
     async def beat(self, now: float) -> None:
         if self._control and self._bus.connected:
-            cancel = Cancel(reason=CancelReason.CLIENT_GONE)
-            await self._bus.client.publish(self._control, msgspec.json.encode(cancel))
+            await self._bus.client.publish(self._control, msgspec.json.encode(Cancel(reason=self._reason)))
             self._forget()
         elif now > self._until:
             self._forget()

@@ -50,13 +50,15 @@ class IncomingStream:
         self._digest = sha256()
         self._ended = False
         self._overrun = False
+        self._over = False
+        self.parting = CancelReason.RECEIVER_FAULT
         self.outcome = "cancelled"
         self.tail: Tail | None = None
 
     @property
     def unheard(self) -> bool:
-        """Whether the stream is still open and the sender has not been heard of yet."""
-        return not self._control and not self._ended
+        """Whether the sender has not been heard of yet, so that it can't be told to stop either."""
+        return not self._control and not self._over
 
     async def head(self) -> Head:
         """Wait for the first audio to be announced, as long as the sender gives signs of life.
@@ -97,15 +99,16 @@ class IncomingStream:
         """Tell the sender to stop, unless the stream has ended or this was said before."""
         if self._ended:
             return
-        self._ended = True
+        self._ended, self.parting = True, reason
         self.outcome = reason.value
         await self._tell(Cancel(reason=reason))
 
     def take(self, message: Msg) -> None:
         """A message of this stream has come in."""
-        # The sender keeps to the window; a few more are the head, the tail and beats under way.
-        if self._overrun:
+        if self._overrun or (not self._messages.empty() and self._frame(message) is Frame.BEAT):
+            # What waits to be taken is sign of life enough; beats would fill the queue of a slow receiver.
             return
+        # The sender keeps to the window; a few more are the head, the tail and a beat under way.
         if self._messages.qsize() > self._settings.stream_window_frames + 8:
             self._overrun = True
             self._messages.put_nowait(_Broken("the sender overran the window"))
@@ -124,21 +127,27 @@ class IncomingStream:
     async def _next(self) -> Msg:
         while True:
             try:
-                async with asyncio.timeout(self._settings.stream_silence_s):
+                async with asyncio.timeout(self._patience_s):
                     message = await self._messages.get()
             except TimeoutError:
                 raise self._broken("the sender fell silent") from None
             if isinstance(message, _Broken):
                 raise self._broken(message.why)
             if (message.headers or {}).get("Status") == "503":
-                self._ended, self.outcome = True, "no_responders"
+                self._ended = self._over = True
+                self.outcome = "no_responders"
                 raise NoRespondersError(message.subject)
             self._control = message.reply or self._control
             frame = self._frame(message)
-            if frame is Frame.FAIL:
+            # A failure without a frame comes from the sender's router, which knows nothing of streams.
+            if frame is Frame.FAIL or frame is None:
                 raise self._refused(message)
             if frame is not Frame.BEAT:
                 return message
+
+    @property
+    def _patience_s(self) -> float:
+        return self._settings.stream_silence_s if self._control else self._settings.stream_answer_s
 
     def _frame(self, message: Msg) -> Frame | None:
         try:
@@ -174,7 +183,8 @@ class IncomingStream:
             failure = _FAILURE.decode(message.data)
         except msgspec.MsgspecError:
             return self._broken("the failure is not readable")
-        self._ended, self.outcome = True, "refused"
+        self._ended = self._over = True
+        self.outcome = "refused"
         return RefusedError(failure)
 
     def _broken(self, why: str) -> StreamBrokenError:

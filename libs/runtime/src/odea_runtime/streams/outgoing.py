@@ -7,9 +7,10 @@ from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
+import nats.errors
 from nats.aio.msg import Msg
 
-from odea_contracts.errors import Failure
+from odea_contracts.errors import ErrorCode, Failure, failure
 from odea_contracts.synth import (
     FRAME_BYTES_MAX,
     HEADER_FRAME,
@@ -80,6 +81,12 @@ class OutgoingStream:
         if self._bus.connected:
             await self._publish(Frame.FAIL, msgspec.json.encode(failure))
 
+    async def abandon(self) -> None:
+        """The sender leaves: if it has not said how the stream ends, say at least that it does."""
+        if self.outcome == "fault":
+            await self.fail(failure(ErrorCode.SYNTH_UNAVAILABLE))
+            self.outcome = "fault"
+
     def take(self, message: Msg) -> None:
         """A control message has come in."""
         try:
@@ -129,4 +136,9 @@ class OutgoingStream:
         headers = {HEADER_FRAME: frame.value}
         if seq is not None:
             headers[HEADER_SEQ] = str(seq)
-        await self._bus.client.publish(self._receiver, body, reply=self._control, headers=headers)
+        try:
+            await self._bus.client.publish(self._receiver, body, reply=self._control, headers=headers)
+        except nats.errors.Error:
+            self.lose()
+            # The interruption arrives at the next turn of the loop.
+            await asyncio.sleep(0)

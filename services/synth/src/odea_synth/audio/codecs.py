@@ -65,7 +65,7 @@ class CodecEncoder:
         self._samples = Samples(source_rate_hz)
         self._sink = _Sink()
         # `bitexact` keeps the library's version out of what customers get.
-        options = {"flush_packets": "1", "fflags": "+bitexact", **codec.options}
+        options = {"fflags": "+bitexact", **codec.options}
         container = av.open(self._sink, "w", format=codec.container, options=options)
         self._open: tuple[OutputContainer, AudioStream] | None = container, _add_stream(container, codec, rate_hz)
 

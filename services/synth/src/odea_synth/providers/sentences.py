@@ -89,6 +89,4 @@ def _cut(window: str, wanted: int) -> int:
         # Behind the last blank of several, unless that one would be too many.
         if window[end - 1].isspace() and (end == chars_max or not window[end].isspace())
     ]
-    if not words and window[chars_max].isspace():
-        words = [chars_max]
     return min(clauses or words or [chars_max], key=lambda end: abs(end - wanted))

@@ -1,0 +1,54 @@
+"""Answering a subject with audio streams."""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import msgspec
+import structlog
+from faststream.message import StreamMessage
+from faststream.nats import NatsRouter
+from nats.aio.msg import Msg
+
+from odea_contracts.base import Message
+from odea_contracts.errors import ErrorCode, failure
+from odea_contracts.synth import HEADER_REQUEST_ID
+from odea_runtime.bus import current_message, respond, too_late
+from odea_runtime.tasks import Tasks
+
+RequestT = TypeVar("RequestT", bound=Message)
+
+
+def serve_streams(
+    router: NatsRouter,
+    tasks: Tasks,
+    *,
+    subject: str,
+    queue: str,
+    request: type[RequestT],
+    handler: Callable[[RequestT, str], Awaitable[None]],
+) -> None:
+    """Give every request on `subject` to `handler`, with the inbox that its stream goes to; many at a time.
+
+    A request that `tasks` has no room for is refused as overloaded, one whose deadline has passed is dropped. The
+    handler ends its stream itself, whatever happens.
+    """
+    decoder = msgspec.json.Decoder(request)
+
+    async def receive(body: RequestT) -> None:
+        raw = current_message()
+        if not raw.reply:
+            structlog.get_logger().warning("a request without an inbox for its stream", subject=subject)
+        elif not tasks.start(_handle(handler, body, raw)):
+            await respond(raw, failure(ErrorCode.OVERLOADED))
+
+    async def decode(message: StreamMessage[Msg]) -> RequestT:
+        return decoder.decode(message.body)
+
+    router.subscriber(subject, queue=queue, decoder=decode, no_reply=True, include_in_schema=False)(receive)
+
+
+async def _handle(handler: Callable[[RequestT, str], Awaitable[None]], body: RequestT, raw: Msg) -> None:
+    if too_late(raw):
+        return
+    structlog.contextvars.bind_contextvars(request_id=(raw.headers or {}).get(HEADER_REQUEST_ID))
+    await handler(body, raw.reply)

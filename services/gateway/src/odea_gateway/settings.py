@@ -1,0 +1,64 @@
+"""What the gateway can be told. Every bound of the edge has its name here."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from odea_runtime.settings import Address, AddressSetting
+from odea_runtime.streams import StreamSettings
+
+INSTRUCTIONS_CHARS_MAX = 4096
+_ESCAPED_BYTES = 12
+"""The longest form of one character in JSON: a surrogate pair in `\\ud83d\\ude00` escapes."""
+
+
+class GatewaySettings(StreamSettings):
+    """The settings of the gateway."""
+
+    gateway_address: AddressSetting = Address("127.0.0.1", 8080)
+    """Where clients are served; port 0 takes a free one."""
+    backlog: Annotated[int, Field(ge=16, le=65_535)] = 1024
+    """Connections that wait to be accepted."""
+    connections_max: Annotated[int, Field(ge=1, le=65_535)] = 4096
+    """Open connections; one more waits in the backlog."""
+    requests_max: Annotated[int, Field(ge=1, le=65_535)] = 1000
+    """Requests in hand at the same time; one more is refused as overloaded."""
+    silent_s: Annotated[float, Field(gt=0, le=3600)] = 75.0
+    """How long a connection may be silent between requests, and how long the head of a request may take. Longer than
+    load balancers keep their connections (60 s is common), so that it is they who close."""
+    connection_buffer_bytes: Annotated[int, Field(ge=8192, le=1_048_576)] = 65_536
+    """What is buffered of a connection each way; a request's head must fit."""
+
+    body_bytes_max: Annotated[int, Field(ge=1024, le=16_777_216)] = 131_072
+    """The longest body of a request. The default holds the longest text and instructions with every character escaped."""
+    body_pieces_max: Annotated[int, Field(ge=16, le=100_000)] = 1024
+    """In how many pieces a body may arrive; each costs the same, however short it is."""
+    body_s: Annotated[float, Field(gt=0, le=600)] = 10.0
+    """How long a body may take to arrive."""
+    text_chars_max: Annotated[int, Field(ge=1, le=100_000)] = 4096
+    """The longest text to speak, in characters after cleaning."""
+
+    head_s: Annotated[float, Field(gt=0, le=600)] = 30.0
+    """How long the first audio may take."""
+    speech_s: Annotated[float, Field(gt=0, le=86_400)] = 3600.0
+    """How long one speech may take from first to last byte."""
+    client_stall_s: Annotated[float, Field(gt=0, le=600)] = 30.0
+    """How long a client may take nothing before it is given up."""
+    buffered_bytes_max: Annotated[int, Field(ge=1_048_576, le=1_073_741_824)] = 67_108_864
+    """Audio held at the same time for HTTP/1.0 clients, who can't see a cut body and get theirs whole or not at all."""
+
+    key_cache_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    """Keys remembered as good, and as many as bad."""
+    key_cache_s: Annotated[float, Field(ge=0, le=300)] = 30.0
+    """How long a key is remembered."""
+    public_lists: bool = True
+    """Whether `/v1/audio/models` and `/v1/audio/voices` answer without a key, as clients expect that never send one."""
+    access_log: bool = True
+    """Whether each request is a line in the log."""
+
+    @model_validator(mode="after")
+    def _body_holds_text(self) -> Self:
+        needed = _ESCAPED_BYTES * (self.text_chars_max + INSTRUCTIONS_CHARS_MAX)
+        if self.body_bytes_max < needed:
+            raise ValueError(f"BODY_BYTES_MAX must be at least {needed} for TEXT_CHARS_MAX={self.text_chars_max}")
+        return self

@@ -1,0 +1,41 @@
+"""Endpoints of the synth service: message in, one call, message or stream out."""
+
+from faststream.nats import NatsRouter
+
+from odea_contracts import subjects, synth
+from odea_contracts.errors import Failure
+from odea_runtime.bus import serve
+from odea_runtime.streams import serve_streams
+from odea_runtime.tasks import Tasks
+from odea_synth.speaking import Speaker
+from odea_synth.synthesis import Catalogue
+
+
+class Handlers:
+    """Speech goes to the speaker; lists come from the catalogue."""
+
+    def __init__(self, speaker: Speaker, catalogue: Catalogue) -> None:
+        self._speaker = speaker
+        self._catalogue = catalogue
+
+    def register(self, router: NatsRouter, tasks: Tasks) -> None:
+        """Serve every endpoint of the service."""
+        serve_streams(
+            router,
+            tasks,
+            subject=subjects.SYNTH_SPEAK,
+            queue=subjects.SYNTH,
+            request=synth.Speak,
+            handler=self._speaker.speak,
+        )
+        serve(router, tasks, synth.VOICES, self.voices)
+        serve(router, tasks, synth.MODELS, self.models)
+
+    async def voices(self, message: synth.Voices) -> synth.VoicesReply:
+        """The voices that can be named."""
+        voices = self._catalogue.public_voices(message.model)
+        return voices if isinstance(voices, Failure) else synth.VoiceList(voices=voices)
+
+    async def models(self, message: synth.Models) -> synth.ModelsReply:  # noqa: ARG002 - the message is empty
+        """The models that can be named."""
+        return synth.ModelList(models=self._catalogue.models())

@@ -1,0 +1,153 @@
+"""Holds from the speaker's side: reserve before, keep alive meanwhile, settle or release after, whatever quota does.
+
+A settlement is repeated with the same hold id until quota answers or the wait is over; quota charges it once however
+often it arrives. What is never settled expires uncharged (P3).
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import stamina
+import structlog
+from prometheus_client import Counter
+
+from odea_contracts import quota
+from odea_contracts.base import Endpoint, Message
+from odea_contracts.errors import ErrorCode, Failure, failure
+from odea_contracts.quota import Balance, Denied, HoldUnknown, Outcome, Reserved, Settled, SettledBefore
+from odea_contracts.synth import Speak
+from odea_runtime.bus import Bus, BusError
+from odea_runtime.ids import new_uuid
+from odea_synth.synthesis import quota_failure
+
+RequestT = TypeVar("RequestT", bound=Message)
+ReplyT = TypeVar("ReplyT")
+
+_RETRY_FIRST_S: Final = 0.1
+_RETRY_MAX_S: Final = 1.0
+
+_SETTLED = Counter("odea_synth_settled_units_total", "Units charged, by outcome", ["outcome"])
+_WRITTEN_OFF = Counter("odea_synth_written_off_units_total", "Units that a provider billed and nobody was charged")
+_UNSETTLED = Counter("odea_synth_unsettled_total", "Holds whose end quota did not confirm in time", ["verb"])
+
+
+@dataclass(slots=True)
+class Hold:
+    """Units that quota holds for a speech in hand."""
+
+    hold_id: str
+    units: int
+    balances: tuple[Balance, ...]
+
+
+class Meter:
+    """Talks to quota for the speeches of this process.
+
+    Args:
+        bus: where quota is.
+        lease_s: of every hold; those in hand are extended every third of it by `run`.
+        settle_wait_s: how long an end is tried.
+    """
+
+    def __init__(self, bus: Bus, *, lease_s: int, settle_wait_s: float) -> None:
+        self._bus = bus
+        self._lease_ms = lease_s * 1000
+        self._settle_wait_s = settle_wait_s
+        self._open: dict[str, Hold] = {}
+
+    async def reserve(self, request: Speak, units: int) -> Hold | Failure:
+        """Hold `units` on the request's accounts, or say why not."""
+        message = quota.Reserve(
+            hold_id=new_uuid(),
+            accounts=request.accounts,
+            units=units,
+            lease_ms=self._lease_ms,
+            request_id=request.request_id,
+            tenant_id=request.tenant_id,
+            key_id=request.key_id,
+        )
+        try:
+            reply = await self._bus.call(quota.RESERVE, message)
+        except BusError:
+            # It may have been written all the same: then the lease ends it.
+            return failure(ErrorCode.QUOTA_UNAVAILABLE)
+        match reply:
+            case Reserved():
+                hold = Hold(reply.hold_id, reply.units, reply.balances)
+                self._open[hold.hold_id] = hold
+                return hold
+            case Denied():
+                return quota_failure(reply)
+            case Failure():
+                return reply
+            case _:
+                structlog.get_logger().error("a new hold met an old one", answer=type(reply).__name__)
+                return failure(ErrorCode.INTERNAL_ERROR)
+
+    async def settle(self, hold: Hold, message: quota.Settle) -> int | None:
+        """Charge a hold; the units that were charged, or `None` if quota did not confirm it in time."""
+        reply = await self._insist(quota.SETTLE, message, "settle")
+        self._open.pop(hold.hold_id, None)
+        match reply:
+            case Settled() | SettledBefore():
+                _SETTLED.labels(message.outcome).inc(reply.units)
+                if message.outcome is Outcome.WRITTEN_OFF:
+                    _WRITTEN_OFF.inc(message.provider_units or 0)
+                return reply.units
+            case None:
+                return None
+            case HoldUnknown() | Failure():
+                structlog.get_logger().error("a hold could not be settled", answer=repr(reply))
+                return 0
+            case _:
+                # Expired or released: nothing is charged, and nothing can be any more.
+                _WRITTEN_OFF.inc(message.provider_units or 0)
+                return 0
+
+    async def release(self, hold: Hold) -> None:
+        """Give a hold back; if quota can't be reached, its lease does that."""
+        await self._insist(quota.RELEASE, quota.Release(hold_id=hold.hold_id), "release")
+        self._open.pop(hold.hold_id, None)
+
+    async def run(self) -> None:
+        """Extend the leases of the holds in hand until cancelled."""
+        while True:
+            await asyncio.sleep(self._lease_ms / 3000)
+            await asyncio.gather(*(self._extend(hold_id) for hold_id in list(self._open)))
+
+    async def _extend(self, hold_id: str) -> None:
+        try:
+            await self._bus.call(quota.EXTEND, quota.Extend(hold_id=hold_id, lease_ms=self._lease_ms))
+        except BusError as error:
+            structlog.get_logger().warning("a lease could not be extended", error=repr(error))
+
+    async def _insist(self, endpoint: Endpoint[RequestT, ReplyT], message: RequestT, verb: str) -> ReplyT | None:
+        retries = stamina.retry_context(
+            on=_NoAnswerError,
+            attempts=None,
+            timeout=self._settle_wait_s,
+            wait_initial=_RETRY_FIRST_S,
+            wait_max=_RETRY_MAX_S,
+        )
+        try:
+            async for attempt in retries:
+                with attempt:
+                    return await self._ask(endpoint, message)
+        except _NoAnswerError:
+            _UNSETTLED.labels(verb).inc()
+            structlog.get_logger().error("quota did not confirm the end of a hold", verb=verb)
+        return None
+
+    async def _ask(self, endpoint: Endpoint[RequestT, ReplyT], message: RequestT) -> ReplyT:
+        try:
+            reply = await self._bus.call(endpoint, message)
+        except BusError as error:
+            raise _NoAnswerError(error.outcome) from error
+        if isinstance(reply, Failure) and reply.retryable:
+            raise _NoAnswerError(reply.code)
+        return reply
+
+
+class _NoAnswerError(Exception):
+    """Quota did not say; asking again with the same hold id is safe."""

