@@ -153,6 +153,7 @@ class Bus:
 
     async def stop(self) -> None:
         """Stop serving and close the connection, whatever state it is in."""
+        self._stopping = True
         await self.stop_serving()
         with suppress(nats.errors.Error, OSError, TimeoutError):
             if self.connected:

@@ -1,5 +1,6 @@
 """Settings: one frozen object per process, read once from the environment, every fault named at once."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, NamedTuple, TypeVar
 
@@ -8,6 +9,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, V
 PREFIX = "ODEA_"
 EXIT_CONFIG = 78
 """The exit status of a process whose settings are unusable (EX_CONFIG of sysexits.h): restarting it is of no use."""
+
+
+_ADDRESS = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:/@\[\]]+)):(?P<port>[0-9]{1,5})")
 
 
 class Address(NamedTuple):
@@ -23,10 +27,10 @@ class Address(NamedTuple):
 def _parse_address(value: object) -> object:
     if not isinstance(value, str):
         return value
-    host, separator, port = value.rpartition(":")
-    if not separator or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+    match = _ADDRESS.fullmatch(value)
+    if not match or int(match["port"]) > 65535:
         raise ValueError("must be host:port, as in 127.0.0.1:8080")
-    return Address(host.removeprefix("[").removesuffix("]"), int(port))
+    return Address(match["ipv6"] or match["host"], int(match["port"]))
 
 
 AddressSetting = Annotated[Address, BeforeValidator(_parse_address)]

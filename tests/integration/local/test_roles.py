@@ -1,0 +1,86 @@
+"""Each service's login owns its schema and sees nothing of the others."""
+
+from collections.abc import Generator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from odea_local import roles
+from odea_local.embedded import EmbeddedPostgres, embedded_postgres
+from odea_local.errors import LocalError
+from odea_local.postgres import Postgres
+from odea_local.roles import DATABASE, Role
+
+ROLES = tuple(Role(service=name, password=name * 4) for name in ("keys", "quota", "synth"))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[EmbeddedPostgres]:
+    with embedded_postgres(tmp_path_factory.mktemp("roles")) as server:
+        yield server
+
+
+@pytest.fixture
+async def postgres(server: EmbeddedPostgres) -> Postgres:
+    await roles.ensure(server._postgres, ROLES)
+    return server._postgres
+
+
+async def run(postgres: Postgres, role: Role, query: str, database: str = DATABASE) -> object:
+    connection = await asyncpg.connect(postgres.dsn(role.name, role.password, database))
+    try:
+        return await connection.fetchval(query)
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("role", ROLES, ids=str)
+async def test_a_role_can_work_in_its_own_schema(postgres: Postgres, role: Role) -> None:
+    await run(postgres, role, f"CREATE TABLE IF NOT EXISTS {role.service}.things (id int)")
+    assert await run(postgres, role, f"SELECT count(*) FROM {role.service}.things") == 0
+
+
+async def test_a_role_sees_no_other_schema(postgres: Postgres) -> None:
+    keys, quota, _ = ROLES
+    await run(postgres, keys, "CREATE TABLE IF NOT EXISTS keys.secrets (id int)")
+    for query in ("SELECT * FROM keys.secrets", "CREATE TABLE keys.mine (id int)", "CREATE TABLE public.mine (id int)"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await run(postgres, quota, query)
+
+
+@pytest.mark.parametrize("database", ["postgres", "template1"])
+async def test_a_role_enters_no_other_database(postgres: Postgres, database: str) -> None:
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await run(postgres, ROLES[0], "SELECT 1", database)
+
+
+async def test_repeating_it_keeps_the_data_and_sets_new_passwords(postgres: Postgres) -> None:
+    keys = ROLES[0]
+    await run(postgres, keys, "CREATE TABLE keys.kept AS SELECT 1 AS id")
+    changed = Role(service="keys", password="f" * 8)
+    await roles.ensure(postgres, (changed, *ROLES[1:]))
+    assert await run(postgres, changed, "SELECT id FROM keys.kept") == 1
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await run(postgres, keys, "SELECT 1")
+
+
+async def test_it_finishes_what_a_killed_start_began(server: EmbeddedPostgres) -> None:
+    admin = await asyncpg.connect(server.dsn)
+    await admin.execute(f"DROP DATABASE IF EXISTS {DATABASE}")
+    await admin.execute("DROP ROLE IF EXISTS odea_quota")
+    await admin.close()
+    await roles.ensure(server._postgres, ROLES)
+    assert await run(server._postgres, ROLES[1], "SELECT current_user") == "odea_quota"
+
+
+async def test_a_password_that_is_not_the_databases_is_one_clear_line(server: EmbeddedPostgres) -> None:
+    stranger = Postgres.at(server._postgres.cluster, "guess")
+    with pytest.raises(LocalError, match="secrets.json"):
+        await roles.ensure(stranger, ROLES)
+
+
+async def test_no_password_shows_in_a_repr(postgres: Postgres, tmp_path: Path) -> None:
+    assert postgres.password not in repr(postgres)
+    assert ROLES[0].password not in repr(ROLES[0])
+    assert postgres.password not in repr(postgres.server_command())
