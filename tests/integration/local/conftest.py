@@ -1,19 +1,16 @@
 """Stacks whose servers are real and whose four services are quick stand-ins."""
 
-import os
 import shutil
 import tempfile
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 
-import psutil
 import pytest
 
+from integration.local.stacks import MakeStack
 from odea_local.embedded import EmbeddedStack, embedded_stack
-from odea_local.leftovers import MARK
 
 SERVICES = ("gateway", "keys", "quota", "synth")
-MakeStack = Callable[..., EmbeddedStack]
 
 
 @pytest.fixture(scope="session")
@@ -57,18 +54,3 @@ def make_stack(searchable: Path, standins: Mapping[str, str]) -> Generator[MakeS
     for stack in made:
         stack.down()
         shutil.rmtree(stack.folder.root, ignore_errors=True)
-
-
-def processes_of(stack: EmbeddedStack) -> list[str]:
-    """The command lines of every living process of a stack, the database's included."""
-    root = str(stack.folder.root)
-    found: list[str] = []
-    for process in psutil.process_iter():
-        try:
-            command = " ".join(process.cmdline())
-            belongs = root in command or process.environ().get(MARK) == root or process.cwd().startswith(root)
-            if belongs and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(command)
-        except (psutil.Error, OSError):
-            continue
-    return found

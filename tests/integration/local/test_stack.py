@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from conftest import MakeStack, processes_of
+from integration.local.stacks import MakeStack, processes_of
 from odea_local.embedded import EmbeddedStack
 from odea_local.status import State
 from support.waiting import until

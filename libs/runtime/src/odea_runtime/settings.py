@@ -9,8 +9,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, V
 PREFIX = "ODEA_"
 EXIT_CONFIG = 78
 """The exit status of a process whose settings are unusable (EX_CONFIG of sysexits.h): restarting it is of no use."""
-
-
 _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:/@\[\]]+)):(?P<port>[0-9]{1,5})")
 
 

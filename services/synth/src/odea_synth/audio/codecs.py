@@ -59,7 +59,7 @@ CODECS: Mapping[AudioFormat, Codec] = MappingProxyType(
 
 
 class CodecEncoder:
-    """An `Encoder` for compressed formats. The container's header leaves with the first call."""
+    """An `Encoder` for compressed formats. The container's header leaves with the first packet."""
 
     def __init__(self, source_rate_hz: int, rate_hz: int, codec: Codec) -> None:
         self._samples = Samples(source_rate_hz)
@@ -75,13 +75,13 @@ class CodecEncoder:
         frame = self._samples.frame(pcm)
         if frame is None:
             return b""
-        container.start_encoding()
         container.mux(stream.encode(frame))
         return self._sink.drain()
 
     def finish(self) -> bytes:
         """See `Encoder`."""
         container, stream = self._opened()
+        # A text without audio still has a valid header.
         container.start_encoding()
         container.mux(stream.encode(None))
         self.close()

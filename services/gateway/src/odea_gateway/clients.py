@@ -1,0 +1,62 @@
+"""Calls to the other services, each ending in what was asked for or in a failure that the client may see.
+
+Trouble with a service or with the bus is named after the service, within the timeout of a call (P9).
+"""
+
+from typing import TypeVar
+
+import structlog
+
+from odea_contracts import keys, quota, synth
+from odea_contracts.base import Endpoint, Message
+from odea_contracts.errors import ErrorCode, Failure
+from odea_contracts.keytext import ParsedKey
+from odea_gateway.problems import ProblemError, problem
+from odea_runtime.bus import Bus, BusError
+
+RequestT = TypeVar("RequestT", bound=Message)
+ReplyT = TypeVar("ReplyT")
+
+
+class Clients:
+    """Typed calls over one bus. Each raises `ProblemError` if it brings no outcome."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def verify(self, key: ParsedKey) -> keys.Principal | keys.Refused:
+        """Whose key it is. Whatever keeps keys from saying so is `keys_unavailable`, never a refusal."""
+        request = keys.Verify(public_id=key.public_id, digest=key.digest)
+        reply = await self._call(keys.VERIFY, request, ErrorCode.KEYS_UNAVAILABLE)
+        if isinstance(reply, Failure):
+            structlog.get_logger().warning("keys can't verify", code=reply.code)
+            raise problem(ErrorCode.KEYS_UNAVAILABLE, retry_after_ms=reply.retry_after_ms)
+        return reply
+
+    async def usage(self, accounts: tuple[str, ...]) -> tuple[quota.Balance, ...]:
+        """Where `accounts` stand."""
+        reply = await self._call(quota.USAGE, quota.Usage(accounts=accounts), ErrorCode.QUOTA_UNAVAILABLE)
+        if isinstance(reply, Failure):
+            raise ProblemError(reply)
+        return reply.balances
+
+    async def models(self) -> tuple[synth.Model, ...]:
+        """The models that can be named."""
+        reply = await self._call(synth.MODELS, synth.Models(), ErrorCode.SYNTH_UNAVAILABLE)
+        if isinstance(reply, Failure):
+            raise ProblemError(reply)
+        return reply.models
+
+    async def voices(self, model: str | None) -> tuple[synth.Voice, ...]:
+        """The voices of `model`, or all."""
+        reply = await self._call(synth.VOICES, synth.Voices(model=model), ErrorCode.SYNTH_UNAVAILABLE)
+        if isinstance(reply, Failure):
+            raise ProblemError(reply)
+        return reply.voices
+
+    async def _call(self, endpoint: Endpoint[RequestT, ReplyT], request: RequestT, unavailable: ErrorCode) -> ReplyT:
+        try:
+            return await self._bus.call(endpoint, request)
+        except BusError as error:
+            structlog.get_logger().warning("no reply", subject=endpoint.subject, outcome=error.outcome)
+            raise problem(unavailable) from error

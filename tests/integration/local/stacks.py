@@ -1,0 +1,26 @@
+"""What the tests of stacks share."""
+
+import os
+from collections.abc import Callable
+
+import psutil
+
+from odea_local.embedded import EmbeddedStack
+from odea_local.leftovers import MARK
+
+MakeStack = Callable[..., EmbeddedStack]
+
+
+def processes_of(stack: EmbeddedStack) -> list[str]:
+    """The command lines of every living process of a stack, the database's included."""
+    root = str(stack.folder.root)
+    found: list[str] = []
+    for process in psutil.process_iter():
+        try:
+            command = " ".join(process.cmdline())
+            belongs = root in command or process.environ().get(MARK) == root or process.cwd().startswith(root)
+            if belongs and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(command)
+        except (psutil.Error, OSError):
+            continue
+    return found
