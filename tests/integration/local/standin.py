@@ -70,7 +70,7 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(b"half")
         else:
-            self.answer(200, f"audio of {body['input']} as {body['response_format']}".encode())
+            self.answer(200, f"audio of {body['input']} as {body.get('response_format', 'mp3')}".encode())
 
     def answer(self, status: int, body: bytes) -> None:
         self.send_response(status)

@@ -1,6 +1,7 @@
 """No secret leaves in a log (P6), every line can be read by a machine and joined by its request."""
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -30,6 +31,9 @@ SECRETS = {
     "password among parameters": (f"postgresql://db/odea?user=odea&password={PASSWORD}&x=1", PASSWORD),
     "password in a DSN of words": (f"host=db password={PASSWORD} user=odea", PASSWORD),
     "key of a provider": ("sk-proj-abcdefgh12345678 was refused", "sk-proj-abcdefgh12345678"),
+    "password with a slash": ("postgresql://odea:hun/ter2@db:5432/odea", "ter2"),
+    "password in a shown table": ("{'password': 'hunter2', 'user': 'odea'}", PASSWORD),
+    "password in JSON": ('{"password":"hunter2"}', PASSWORD),
     "NATS seed": ("SU" + "A2" * 28, "A2A2A2"),
 }
 
@@ -219,6 +223,29 @@ def test_whatever_is_logged_makes_a_line_of_strict_json(configure: Configure, va
     structlog.get_logger().info("odd", value=value)
     assert caught.line()["event"] == "odd"
     assert PASSWORD not in caught.text
+
+
+def test_a_line_that_a_library_got_wrong_is_not_printed_raw(configure: Configure) -> None:
+    """P6: the standard library would print the message and its arguments as they are."""
+    caught = configure()
+    logging.getLogger("some.library").info("%d", KEY)
+    line = caught.line()
+    assert line["event"] == "a log line could not be written"
+    assert line["place"].startswith("some.library:")
+    assert KEY not in caught.text
+
+
+@pytest.mark.parametrize("part", ["://", "://a:", "://a@", "token:", "bearer ", "authorization: b ", "odea_sk_", "sk-", "a@"])
+def test_redaction_takes_no_longer_than_the_text_is_long(part: str) -> None:
+    """P7, P10: a text made to be slow to search is searched as fast as any other."""
+
+    def search_s(length: int) -> float:
+        text = part * (length // len(part))
+        began = time.perf_counter()
+        redact_text(text)
+        return time.perf_counter() - began
+
+    assert min(search_s(100_000) for _ in range(3)) < 0.5
 
 
 def test_the_level_holds_for_us_and_chatty_libraries_are_heard_in_trouble_only(configure: Configure) -> None:

@@ -97,6 +97,8 @@ async def test_it_keeps_the_promise_of_a_provider(joe: PiperEngine) -> None:
         [voice] = await provider.voices()
         assert (voice.id, voice.provider, provider.name) == (JOE, "piper", "piper")
         assert provider.source_format(say("x")) == Pcm(rate_hz=22_050)
+        with pytest.raises(ProviderError, match="no such voice"):
+            provider.source_format(say("x", voice="nobody"))
 
 
 async def test_what_is_said_can_be_heard(joe: PiperEngine) -> None:
@@ -212,12 +214,6 @@ async def test_bad_requests_are_the_callers_and_cost_nothing(bad: Utterance) -> 
     async with started(engine) as provider:
         assert (await refused(provider.stream(bad))).error_class is ErrorClass.CALLER
         assert engine.pieces == []
-
-
-async def test_the_format_of_an_unknown_voice_is_the_callers_fault() -> None:
-    async with started(GatedEngine()) as provider:
-        with pytest.raises(ProviderError, match="no such voice"):
-            provider.source_format(say("Hi.", voice="nobody"))
 
 
 async def test_a_hundred_callers_load_a_voice_once_and_off_the_loop() -> None:

@@ -17,7 +17,8 @@ from odea_local.folder import DataFolder
 MARK = "ODEA_LOCAL_STACK"
 """The environment variable that names the data folder in every process of a stack."""
 
-GRACE_S = 10.0
+GRACE_S = 3.0
+"""Short, because the kernel has asked them to end already when their supervisor died."""
 DATABASE_GRACE_S = 20.0
 KILL_WAIT_S = 5.0
 PROBE_PAUSE_S = 0.02

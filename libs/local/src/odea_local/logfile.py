@@ -9,6 +9,7 @@ from pathlib import Path
 LOG_BYTES_MAX = 5 * 1024 * 1024
 TAIL_LINES_MAX = 20
 LINE_BYTES_MAX = 4096
+DISK_FULL = re.compile("No space left on device|Disk quota exceeded")
 FAULT = re.compile(r"(?i)\b(fatal|panic|\w*error)\b")
 
 
@@ -39,9 +40,12 @@ class LogFile:
             return (*self._tail, rest) if rest else tuple(self._tail)
 
     def last_words(self) -> str:
-        """The line that says best why the process ended: the last one that names a fault, else the last one."""
-        lines = self.tail()
-        return next((line for line in reversed(lines) if FAULT.search(line)), lines[-1] if lines else "")
+        """The line that says best why the process ended: a full disk, else the last named fault, else the last line."""
+        lines = self.tail()[::-1]
+        for pattern in (DISK_FULL, FAULT):
+            if found := next(filter(pattern.search, lines), None):
+                return found
+        return lines[0] if lines else ""
 
     def forget(self) -> None:
         """Start a new tail, so that a message about a new process does not quote the one before."""

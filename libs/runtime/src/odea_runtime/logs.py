@@ -4,21 +4,28 @@ Lines of libraries pass through the same redaction as our own. Redaction is the 
 logged at all; it knows the shapes of our keys, of bearer tokens and of passwords in URLs, and sensitive field names.
 """
 
+import json
 import logging
+import math
 import re
 import sys
 from collections.abc import Mapping
-from typing import Any, cast
+from contextlib import suppress
+from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 _MASK = "[redacted]"
-_SENSITIVE_NAMES = re.compile(r"(?i)secret|password|passwd|authorization|api[-_]?key|pepper|token|cookie|dsn|seed")
+_SENSITIVE_NAMES = re.compile(r"(?i)secret|password|passwd|authorization|api[-_]?key|pepper|token|cookie|dsn|seed|digest")
 _SENSITIVE_TEXT = re.compile(
     r"odea_sk_[A-Za-z0-9_]+"
-    r"|(?<=[Bb]earer )[^\s\"',]+"
-    r"|(?<=://)[^/\s@\"']+(?=@)"
+    r"|(?i:\bbearer[ \t]+)[^\s\"',]+"
+    r"|(?i:\bauthorization\W{1,6}\w+[ \t]+)[^\s\"',]+"
+    r"|(?i:(?:password|passwd|secret|token|api[-_]?key|pepper)[\"']?\s?[=:]\s?[\"']?)[^\s&\"',;]+"
+    # Users and passwords in URLs, also in wrong ones, whose password holds a slash or an at sign. The bound keeps the
+    # search linear.
+    r"|(?<=://)(?:[^/\s:@\"']*:[^\s\"']{1,200}|[^/\s\"']+)(?=@)"
     r"|\bsk-[A-Za-z0-9_-]{8,}"
     r"|\bSU[A-Z2-7]{56}\b"
 )
@@ -26,8 +33,9 @@ _DEPTH_MAX = 6
 
 
 def redact_text(text: str) -> str:
-    """`text` with everything that looks like a secret masked."""
-    return _SENSITIVE_TEXT.sub(_MASK, text)
+    """`text` with everything that looks like a secret masked, and nothing in it that JSON can't carry."""
+    masked = _SENSITIVE_TEXT.sub(_MASK, text)
+    return masked if masked.isascii() else masked.encode("utf-8", "backslashreplace").decode()
 
 
 def redact(value: Any, depth: int = 0) -> Any:
@@ -37,13 +45,20 @@ def redact(value: Any, depth: int = 0) -> Any:
     if depth >= _DEPTH_MAX:
         return _MASK
     if isinstance(value, Mapping):
-        items = cast("Mapping[Any, Any]", value).items()
-        return {k: _MASK if _SENSITIVE_NAMES.search(str(k)) else redact(v, depth + 1) for k, v in items}
+        items = [(_show(k), v) for k, v in cast("Mapping[Any, Any]", value).items()]
+        return {redact_text(k): _MASK if _SENSITIVE_NAMES.search(k) else redact(v, depth + 1) for k, v in items}
     if isinstance(value, (list, tuple)):
         return [redact(item, depth + 1) for item in cast("list[Any]", value)]
-    if isinstance(value, (int, float, bool)) or value is None:
+    if value is None or isinstance(value, (int, bool)) or (isinstance(value, float) and math.isfinite(value)):
         return value
-    return redact_text(str(value))
+    return redact_text(_show(value))
+
+
+def _show(value: object) -> str:
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 - a line about trouble must not be lost because one of its values can't be shown
+        return f"<unprintable {type(value).__name__}>"
 
 
 def _redact_event(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -70,12 +85,22 @@ def configure(service: str, *, log_format: str = "json", level: str = "info") ->
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=last, foreign_pre_chain=shared))
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     # Their every message and connection at INFO would drown ours; trouble still comes through.
     for name in ("faststream", "nats", "asyncpg", "alembic", "httpx", "granian", "_granian"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes lines, and where one can't be made says so, without its content."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is the library's
+        """Instead of printing the record as it is, secrets included."""
+        line = {"level": "error", "event": "a log line could not be written", "place": f"{record.name}:{record.lineno}"}
+        with suppress(OSError, ValueError):
+            self.stream.write(json.dumps(line) + "\n")
 
 
 def _service_name(service: str) -> Processor:

@@ -163,7 +163,7 @@ def _reserved(book: Book, hold: Hold, now_us: int) -> Reserved:
         hold_id=hold.hold_id,
         units=hold.units,
         expires_at_ms=hold.lease_ends_at_ms,
-        balances=tuple(book.accounts[name].balance(now_us) for name in hold.account_ids),
+        balances=tuple(account.balance(now_us) for account in _known(book, hold.account_ids, now_us).values()),
     )
 
 

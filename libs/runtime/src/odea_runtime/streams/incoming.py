@@ -1,7 +1,7 @@
 """The receiving end of an audio stream."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -76,7 +76,7 @@ class IncomingStream:
         except msgspec.MsgspecError as error:
             raise self._broken("the head is not readable") from error
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def __aiter__(self) -> AsyncGenerator[bytes]:
         """The audio, frame by frame. The sender sends on as frames are taken.
 
         Raises:

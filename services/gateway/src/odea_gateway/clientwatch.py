@@ -1,0 +1,52 @@
+"""Noticing that a client left while it is served."""
+
+import asyncio
+from types import TracebackType
+from typing import Any, Self
+
+from litestar.types import Receive
+
+
+class ClientGoneError(Exception):
+    """The client closed its connection."""
+
+
+class ClientWatch:
+    """Interrupts the task inside the block when the client leaves, and raises `ClientGoneError` in place of that.
+
+    The body of the request must have been read: what comes after it is only the end.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._task: asyncio.Task[Any] | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._cancelling = 0
+        self.gone = False
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.current_task()
+        assert self._task is not None
+        self._cancelling = self._task.cancelling()
+        self._watch = asyncio.create_task(self._wait())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._task is not None
+        self.release()
+        if self.gone and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise ClientGoneError from None
+
+    def release(self) -> None:
+        """Stop watching: from here on it makes no difference."""
+        if self._watch:
+            self._watch.cancel()
+
+    async def _wait(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.gone = True
+        if self._task:
+            self._task.cancel()
