@@ -1,8 +1,10 @@
-"""The keys service inside the test's own loop, on real servers, and a caller with the requests that tests begin with."""
+"""The keys service inside the test's own loop, and a caller with the requests that tests begin with."""
 
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+
+import asyncpg
 
 from odea_contracts import keys
 from odea_contracts.keys import Issued, Scope, Tenant, Verify, VerifyReply
@@ -101,3 +103,10 @@ def verify_request(text: str) -> Verify:
     parsed = parse_key(text)
     assert parsed is not None
     return Verify(public_id=parsed.public_id, digest=parsed.digest)
+
+
+async def read_clock_ms(database: asyncpg.Connection) -> int:
+    """The time by which keys are judged."""
+    now_ms = await database.fetchval("SELECT keys.to_ms(clock_timestamp())")
+    assert isinstance(now_ms, int)
+    return now_ms

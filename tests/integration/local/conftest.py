@@ -22,7 +22,7 @@ def standins(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
         package.mkdir()
         (package / "__init__.py").touch()
         shutil.copy(Path(__file__).with_name("standin.py"), package / "__main__.py")
-    return {"PYTHONPATH": str(folder)}
+    return {"PYTHONPATH": f"{folder}:{Path(__file__).parents[2]}"}
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,15 @@
 """What the tests of stacks share."""
 
 import os
+import time
 from collections.abc import Callable
 
 import psutil
 
 from odea_local.embedded import EmbeddedStack
 from odea_local.leftovers import MARK
+
+WAIT_S = 20.0
 
 MakeStack = Callable[..., EmbeddedStack]
 
@@ -24,3 +27,11 @@ def processes_of(stack: EmbeddedStack) -> list[str]:
         except (psutil.Error, OSError):
             continue
     return found
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Return once it holds; for tests that block on a command anyway."""
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -56,7 +56,7 @@ async def test_it_listens_on_the_loopback_alone_with_the_limits_that_the_bus_cou
     await connection.close()
 
 
-async def test_the_password_lies_in_a_private_file_and_in_no_argument(server: EmbeddedNats) -> None:
+def test_the_password_lies_in_a_private_file_and_in_no_argument(server: EmbeddedNats) -> None:
     process = psutil.Process(server.pid)
     config = Path(process.cmdline()[-1])
     password = server.url.partition("://odea:")[2].partition("@")[0]

@@ -14,7 +14,7 @@ from odea_local.embedded import EmbeddedPostgres, embedded_postgres
 from odea_local.postgres import SOCKET_PATH_LENGTH_MAX
 from support.waiting import until
 
-AWKWARD = "it's, a \"folder\" 100% ü"
+AWKWARD = 'it\'s, a "folder" 100% ü'
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ async def test_backends_that_outlive_the_postmaster_do_not_prevent_a_restart(ser
 
 async def test_a_lock_file_that_names_a_stranger_does_not_prevent_a_start(server: EmbeddedPostgres) -> None:
     server.stop()
-    cluster = server._postgres.cluster
+    cluster = server.postgres.cluster
     (cluster / "postmaster.pid").write_text(f"{os.getpid()}\n{cluster}\n0\n5432\n\n\n\nready\n")
     server.restart()
     assert await fetch(server, "SELECT 1") == 1
@@ -127,4 +127,3 @@ async def test_stopping_leaves_no_process(tmp_path: Path) -> None:
         assert children
     await until(lambda: not any(child.is_running() for child in children))
     assert not psutil.pid_exists(pid)
-

@@ -9,9 +9,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from integration.local.stacks import wait_until
 from odea_local.logfile import LogFile
 from odea_local.process import Command, Process
-from support.waiting import until
 
 WAIT_S = 10.0
 
@@ -24,14 +24,14 @@ def log(tmp_path: Path, bytes_max: int = 10_000) -> LogFile:
     return LogFile(tmp_path / "child.log", bytes_max)
 
 
-async def gone(pid: int) -> None:
-    def is_gone() -> bool:
-        return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+def is_gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
-    await until(is_gone)
 
-
-async def test_a_child_dies_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:
+def test_a_child_dies_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:
     supervisor = f"""
 import sys
 from pathlib import Path
@@ -50,26 +50,27 @@ child.exited.result()
         pid = int(process.stdout.readline())
         assert psutil.Process(pid).is_running()
         process.kill()
-    await gone(pid)
+    wait_until(lambda: is_gone(pid))
 
 
-async def test_what_a_child_started_ends_with_it(tmp_path: Path) -> None:
-    code = "import subprocess, sys, time; p = subprocess.Popen(['sleep', '600']); print(p.pid, flush=True); time.sleep(600)"
+def test_what_a_child_started_ends_with_it(tmp_path: Path) -> None:
+    code = "import subprocess; p = subprocess.Popen(['sleep', '600']); print(p.pid, flush=True); p.wait()"
     written = log(tmp_path)
     process = Process(command(code, tmp_path), written)
-    await until(lambda: bool(written.tail()))
+    wait_until(lambda: bool(written.tail()))
     grandchild = int(written.tail()[0])
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait(WAIT_S) == -signal.SIGKILL
-    await gone(grandchild)
+    wait_until(lambda: is_gone(grandchild))
 
 
 def test_a_deaf_child_is_killed_after_its_grace(tmp_path: Path) -> None:
-    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
+    code = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
+    )
     written = log(tmp_path)
     process = Process(command(code, tmp_path), written)
-    while not written.tail():
-        assert process.wait(0.02) is None
+    wait_until(lambda: bool(written.tail()))
     assert process.stop(grace_s=0.1) == -signal.SIGKILL
 
 
@@ -104,10 +105,11 @@ def test_signals_after_the_end_reach_nobody(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_stop_signal_is_the_commands_own(tmp_path: Path, number: signal.Signals) -> None:
-    code = "import signal, time; [signal.signal(n, lambda n, _: exit(n)) for n in (2, 15)]; print(1, flush=True); time.sleep(600)"
+    code = (
+        "import signal; [signal.signal(n, lambda n, _: exit(n)) for n in (2, 15)]; print(1, flush=True); signal.pause()"
+    )
     written = log(tmp_path)
     asked = Command(argv=(sys.executable, "-c", code), environ={}, cwd=tmp_path, stop_signal=number)
     process = Process(asked, written)
-    while not written.tail():
-        assert process.wait(0.02) is None
+    wait_until(lambda: bool(written.tail()))
     assert process.stop(WAIT_S) == number

@@ -1,7 +1,6 @@
 """Each service's login owns its schema and sees nothing of the others."""
 
 from collections.abc import Generator
-from pathlib import Path
 
 import asyncpg
 import pytest
@@ -23,8 +22,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[EmbeddedPostgr
 
 @pytest.fixture
 async def postgres(server: EmbeddedPostgres) -> Postgres:
-    await roles.ensure(server._postgres, ROLES)
-    return server._postgres
+    await roles.ensure(server.postgres, ROLES)
+    return server.postgres
 
 
 async def run(postgres: Postgres, role: Role, query: str, database: str = DATABASE) -> object:
@@ -70,17 +69,17 @@ async def test_it_finishes_what_a_killed_start_began(server: EmbeddedPostgres) -
     await admin.execute(f"DROP DATABASE IF EXISTS {DATABASE}")
     await admin.execute("DROP ROLE IF EXISTS odea_quota")
     await admin.close()
-    await roles.ensure(server._postgres, ROLES)
-    assert await run(server._postgres, ROLES[1], "SELECT current_user") == "odea_quota"
+    await roles.ensure(server.postgres, ROLES)
+    assert await run(server.postgres, ROLES[1], "SELECT current_user") == "odea_quota"
 
 
 async def test_a_password_that_is_not_the_databases_is_one_clear_line(server: EmbeddedPostgres) -> None:
-    stranger = Postgres.at(server._postgres.cluster, "guess")
-    with pytest.raises(LocalError, match="secrets.json"):
+    stranger = Postgres.at(server.postgres.cluster, "guess")
+    with pytest.raises(LocalError, match=r"secrets\.json"):
         await roles.ensure(stranger, ROLES)
 
 
-async def test_no_password_shows_in_a_repr(postgres: Postgres, tmp_path: Path) -> None:
+async def test_no_password_shows_in_a_repr(postgres: Postgres) -> None:
     assert postgres.password not in repr(postgres)
     assert ROLES[0].password not in repr(ROLES[0])
     assert postgres.password not in repr(postgres.server_command())

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from integration.local.stacks import MakeStack, processes_of
+from integration.local.stacks import MakeStack, processes_of, wait_until
 from odea_local.embedded import EmbeddedStack
 from odea_local.status import State
 from support.waiting import until
@@ -135,7 +135,7 @@ def test_the_printed_curl_line_works_when_pasted(shared_stack: EmbeddedStack, tm
     assert (tmp_path / "hello.mp3").read_text() == "audio of Hello from Odea. as mp3"
 
 
-async def test_down_leaves_nothing_and_up_keeps_everything(make_stack: MakeStack) -> None:
+def test_down_leaves_nothing_and_up_keeps_everything(make_stack: MakeStack) -> None:
     stack = make_stack("kept")
     assert stack.up().returncode == 0
     tenant, admin, url = stack.tenant_key, stack.admin_key, stack.url
@@ -204,11 +204,11 @@ def test_a_start_that_fails_half_way_is_one_line_and_leaves_nothing(
     assert processes_of(stack) == []
 
 
-async def test_an_interrupted_start_leaves_nothing(make_stack: MakeStack) -> None:
+def test_an_interrupted_start_leaves_nothing(make_stack: MakeStack) -> None:
     stack = make_stack("interrupted")
     command = [sys.executable, "-P", "-m", "odea_local", "up", "--port", "0", "--data", str(stack.folder.root)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=stack._environ) as up:
-        await until(lambda: any("postgres -D" in command for command in processes_of(stack)))
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=stack.environ) as up:
+        wait_until(lambda: any("postgres -D" in command for command in processes_of(stack)))
         up.send_signal(signal.SIGINT)
         assert up.stderr
         said = up.stderr.read().decode()
@@ -218,10 +218,10 @@ async def test_an_interrupted_start_leaves_nothing(make_stack: MakeStack) -> Non
     assert stack.up().returncode == 0
 
 
-async def test_in_the_foreground_a_signal_ends_all_and_a_second_one_at_once(make_stack: MakeStack) -> None:
+def test_in_the_foreground_a_signal_ends_all_and_a_second_one_at_once(make_stack: MakeStack) -> None:
     stack = make_stack("foreground", STANDIN_KEYS="deaf")
     command = [sys.executable, "-P", "-m", "odea_local", "up", "--port", "0", "--data", str(stack.folder.root)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=stack._environ, text=True) as up:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=stack.environ, text=True) as up:
         assert up.stdout
         shown = ""
         while "stops everything" not in shown:

@@ -52,7 +52,9 @@ def test_the_public_text_is_a_sentence_that_tells_nothing_of_the_inside(code: Er
     text = ERRORS[code].text
     assert re.fullmatch(r"[A-Z].*\.", text)
     assert len(text) < 120
-    inside = r"(?i)nats|postgres|sql|asyncpg|python|exception|traceback|odea_|odea\.v1|schema|minimax|piper|localhost|\d"
+    inside = (
+        r"(?i)nats|postgres|sql|asyncpg|python|exception|traceback|odea_|odea\.v1|schema|minimax|piper|localhost|\d"
+    )
     assert not re.search(inside, text)
 
 

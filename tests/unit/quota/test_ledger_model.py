@@ -2,49 +2,43 @@
 
 import calendar
 from collections import Counter
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from msgspec.structs import replace
 
 from odea_contracts import quota
+from odea_contracts.errors import Failure
 from odea_contracts.quota import Outcome, Window
 from odea_quota.accounts import Account
 from odea_quota.ledger import Answer, Book, Command, Expire, Hold, Resolution, decide
 from unit.quota.ledger_model import Limits, Model, always, each_day, each_month
-from unit.quota.samples import account, at_us, expire, extend, release, reserve, settle
+from unit.quota.samples import account, at_us, expire, extend, hold_id, release, reserve, settle
 
 _START_US = at_us("2027-12-31T22:30:00")
 
 
-def _in_words(answer: Answer) -> str:
-    """An answer of the ledger as the model puts it."""
-    match answer:
-        case quota.Reserved():
-            return f"reserved {answer.units} until {answer.expires_at_ms * 1000}"
-        case quota.Denied():
-            return f"denied {answer.limit} {answer.account_id}"
-        case quota.Settled():
-            return f"settled {answer.units} late {answer.late}"
-        case quota.SettledBefore():
-            return f"settled before {answer.units}"
-        case quota.Extended():
-            return f"extended until {answer.expires_at_ms * 1000}"
-        case quota.ExceedsHold():
-            return f"exceeds {answer.held}"
-        case quota.HoldConflict():
-            return "conflict"
-        case quota.HoldUnknown():
-            return "unknown"
-        case quota.ReleasedBefore():
-            return "released before"
-        case quota.Released() | quota.Expired():
-            return type(answer).__name__.lower()
-        case _:
-            return "failure"
+_WORDS: dict[type, Callable[[Any], str]] = {
+    quota.Reserved: lambda answer: f"reserved {answer.units} until {answer.expires_at_ms * 1000}",
+    quota.Denied: lambda answer: f"denied {answer.limit} {answer.account_id}",
+    quota.HoldConflict: lambda _: "conflict",
+    quota.Settled: lambda answer: f"settled {answer.units} late {answer.late}",
+    quota.SettledBefore: lambda answer: f"settled before {answer.units}",
+    quota.Released: lambda _: "released",
+    quota.ReleasedBefore: lambda _: "released before",
+    quota.Extended: lambda answer: f"extended until {answer.expires_at_ms * 1000}",
+    quota.Expired: lambda _: "expired",
+    quota.HoldUnknown: lambda _: "unknown",
+    quota.ExceedsHold: lambda answer: f"exceeds {answer.held}",
+    Failure: lambda _: "failure",
+}
+"""The answers of the ledger as the model puts them."""
 
 
 @dataclass
@@ -75,35 +69,27 @@ class Tables:
         return answers
 
 
-_NUMBERS = st.integers(1, 12)
-_ACCOUNTS = st.sampled_from(
-    [
-        ("month",),
-        ("day",),
-        ("endless",),
-        ("month", "day"),
-        ("endless", "month"),
-        ("nobody",),
-        ("day", "nobody"),
-        ("day", "day"),
-    ]
-)
-_UNITS = st.integers(1, 60)
-_LEASES = st.sampled_from([1_000, 30_000, 1_800_000])
+_LIVE = [("month",), ("day",), ("endless",), ("month", "day"), ("endless", "month")]
+_AMISS = [("nobody",), ("day", "nobody"), ("day", "day")]
+_LEASES_MS = st.sampled_from([1_000, 30_000, 1_800_000])
+_AGES = st.integers(1, 6)
+"""Which hold is meant: 1 is the newest, 0 one that is to be opened."""
 
 
-def _reserve(number: int, accounts: tuple[str, ...], units: int, lease_ms: int) -> Command:
-    return reserve(number, units, *accounts, lease_ms=lease_ms)
+def _reserve(age: int, accounts: tuple[str, ...], units: int, lease_ms: int) -> Command:
+    return reserve(age, units, *accounts, lease_ms=lease_ms)
 
 
 _COMMANDS: st.SearchStrategy[Command] = st.one_of(
-    st.builds(_reserve, _NUMBERS, _ACCOUNTS, _UNITS, _LEASES),
-    st.builds(_reserve, _NUMBERS, st.just(("month",)), st.just(20), _LEASES),
-    st.builds(settle, _NUMBERS, st.integers(0, 60)),
-    st.builds(settle, _NUMBERS, st.integers(0, 1), st.just(Outcome.WRITTEN_OFF)),
-    st.builds(release, _NUMBERS),
-    st.builds(extend, _NUMBERS, _LEASES),
-    st.builds(expire, _NUMBERS),
+    st.builds(_reserve, st.just(0), st.sampled_from(_LIVE), st.sampled_from([1, 20, 45]), _LEASES_MS),
+    st.builds(_reserve, st.just(0), st.sampled_from(_LIVE), st.integers(1, 90), _LEASES_MS),
+    st.builds(_reserve, st.integers(0, 6), st.sampled_from(_LIVE + _AMISS), st.sampled_from([20, 45]), _LEASES_MS),
+    st.builds(settle, _AGES, st.sampled_from([0, 1, 20, 45])),
+    st.builds(settle, _AGES, st.integers(0, 60)),
+    st.builds(settle, _AGES, st.integers(0, 1), st.just(Outcome.WRITTEN_OFF)),
+    st.builds(release, _AGES),
+    st.builds(extend, _AGES, _LEASES_MS),
+    st.builds(expire, _AGES),
 )
 
 
@@ -113,6 +99,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now_us = _START_US
+        self.newest = 6
         new_year_ms = calendar.timegm((2028, 1, 1, 0, 0, 0)) * 1000
         month = account("month", limit=100, in_flight_max=3, window_ends_at_ms=new_year_ms)
         day = account("day", limit=70, window=Window.DAY, window_ends_at_ms=new_year_ms)
@@ -130,9 +117,18 @@ class LedgerAgainstModel(RuleBasedStateMachine):
 
     @rule(commands=st.lists(_COMMANDS, min_size=1, max_size=5))
     def batch(self, commands: list[Command]) -> None:
+        self._apply([self._meant(command) for command in commands])
+
+    def _meant(self, command: Command) -> Command:
+        age = int(command.hold_id[-12:], 16)
+        self.newest += age == 0
+        name = hold_id(self.newest - max(0, age - 1))
+        return Expire(name) if isinstance(command, Expire) else replace(command, hold_id=name)
+
+    def _apply(self, commands: list[Command]) -> None:
         answers = self.tables.apply(commands, self.now_us)
         for command, answer in zip(commands, answers, strict=True):
-            assert _in_words(answer) == self.model.answer(command, self.now_us), command
+            assert _WORDS[type(answer)](answer) == self.model.answer(command, self.now_us), command
             if isinstance(answer, quota.Reserved | quota.Denied):
                 self._balances_are_true(answer, last=command is commands[-1])
 
@@ -155,7 +151,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
             Expire(name) for name, hold in self.tables.holds.items() if hold.lease_ends_at_ms * 1000 <= self.now_us
         ]
         if overdue:
-            self.batch(list(overdue))
+            self._apply(list(overdue))
         assert all(one.lease_end_us > self.now_us for one in self.model.wishes if one.fate == "open")
 
     @invariant()
@@ -190,4 +186,4 @@ class LedgerAgainstModel(RuleBasedStateMachine):
 
 
 TestLedgerAgainstModel = LedgerAgainstModel.TestCase
-TestLedgerAgainstModel.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestLedgerAgainstModel.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)

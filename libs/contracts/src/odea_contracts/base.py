@@ -32,14 +32,24 @@ class Endpoint(Generic[RequestT, ReplyT]):
     reply: Any
 
 
+# `(?!\n)` stands in the patterns because `$` alone lets a line break through at the end.
 Id = Annotated[
-    str, Meta(pattern=r"^[A-Za-z0-9_]{1,64}$", description="Letters, digits and underscores, so that it fits a subject")
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9_]{1,64}$(?!\n)",
+        description="Letters, digits and underscores, so that it fits a subject",
+    ),
 ]
 HoldId = Annotated[
     str,
-    Meta(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$", description="A UUID in lower case"),
+    Meta(
+        pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$(?!\n)",
+        description="A UUID in lower case",
+    ),
 ]
-RequestId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,128}$", description="Joins one request's logs and events")]
-Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
+RequestId = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,128}$(?!\n)", description="Joins one request's logs and events")
+]
+Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$(?!\n)")]
 Units = Annotated[int, Meta(ge=0, le=10**12, description="Billed characters")]
 Milliseconds = Annotated[int, Meta(ge=0, le=2**53)]

@@ -124,19 +124,19 @@ def _stream(console: Console, root: Path, command: Sequence[str]) -> tuple[int, 
     if console.is_terminal:
         environ |= {"FORCE_COLOR": "1", "CLICOLOR_FORCE": "1"}
     last_line = ""
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command, cwd=root, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    )
-    try:
-        for line in process.stdout or ():
-            sys.stdout.write(line)
-            sys.stdout.flush()
-            last_line = ANSI.sub("", line).strip(" =\n") or last_line
-        return process.wait(), last_line
-    except KeyboardInterrupt:
-        # The terminal has told it too; let it clean up, so that it leaves no server behind.
-        process.wait()
-        raise
+    ) as process:
+        try:
+            for line in process.stdout or ():
+                sys.stdout.write(line)
+                sys.stdout.flush()
+                last_line = ANSI.sub("", line).strip(" =\n") or last_line
+        except KeyboardInterrupt:
+            # The terminal has told it too; let it clean up, so that it leaves no server behind.
+            process.wait()
+            raise
+    return process.returncode, last_line
 
 
 def _summary(results: Sequence[Result]) -> Table:

@@ -6,6 +6,7 @@ import time
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
+from rich.padding import Padding
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
@@ -98,7 +99,7 @@ def print_reach(console: Console, folder: DataFolder, url: str) -> None:
 
 def print_status(console: Console, status: StackStatus) -> None:
     """A table of the services."""
-    table = Table(box=None, padding=(0, 2), header_style="dim")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for title in ("service", "state", "since", "restarts", "pid", "address"):
         table.add_column(title, justify="right" if title in {"restarts", "pid"} else "left", overflow="fold")
     for service in status.services:
@@ -112,8 +113,7 @@ def print_status(console: Console, status: StackStatus) -> None:
             service.address,
         )
     console.print(f"\n  [bold]Odea[/] is {status.state} at {status.url}\n", highlight=False)
-    console.print(table)
-    console.print()
+    console.print(Padding(table, (0, 0, 1, 2)))
 
 
 def _line(event: Event) -> Text:

@@ -36,17 +36,17 @@ class EmbeddedPostgres:
     def __init__(self, data_dir: Path) -> None:
         folder = data_dir.resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        self._postgres = Postgres.at(folder / "postgres", new_secret())
+        self.postgres = Postgres.at(folder / "postgres", new_secret())
         self._log = LogFile(folder / "postgres.log")
-        self._postgres.prepare()
-        _run_to_end(self._postgres.init_command(), self._log)
-        self._postgres.adopt()
+        self.postgres.prepare()
+        _run_to_end(self.postgres.init_command(), self._log)
+        self.postgres.adopt()
         self._process = self._spawn()
 
     @property
     def dsn(self) -> str:
         """The superuser's address, password and socket directory included."""
-        return self._postgres.admin_dsn()
+        return self.postgres.admin_dsn()
 
     @property
     def pid(self) -> int:
@@ -56,13 +56,13 @@ class EmbeddedPostgres:
     def stop(self) -> None:
         """End it in order; its clients are sent away."""
         self._process.stop(GRACE_S)
-        self._postgres.tidy()
+        self.postgres.tidy()
 
     def kill(self) -> None:
         """End it as a crash would, backends included."""
         self._process.kill()
         self._process.wait(KILL_WAIT_S)
-        self._postgres.sweep()
+        self.postgres.sweep()
 
     def restart(self) -> None:
         """Start it again at the same address, ending it first if it runs; returns when it takes connections."""
@@ -70,9 +70,9 @@ class EmbeddedPostgres:
         self._process = self._spawn()
 
     def _spawn(self) -> Process:
-        self._postgres.prepare()
-        process = Process(self._postgres.server_command(), self._log)
-        return _until_ready(process, self._postgres)
+        self.postgres.prepare()
+        process = Process(self.postgres.server_command(), self._log)
+        return _until_ready(process, self.postgres)
 
 
 class EmbeddedNats:
@@ -121,7 +121,7 @@ class EmbeddedStack:
     def __init__(self, data_dir: Path, environ: Mapping[str, str] | None = None) -> None:
         """Prepare to drive the stack in this folder, which need not exist or run."""
         self.folder = DataFolder.at(data_dir)
-        self._environ = {**os.environ, **(environ or {})}
+        self.environ = {**os.environ, **(environ or {})}
 
     @property
     def url(self) -> str:
@@ -150,7 +150,7 @@ class EmbeddedStack:
         """Run any verb of the command on this stack. Look at `returncode`, `stdout` and `stderr`."""
         command = [sys.executable, "-P", "-m", "odea_local", verb, "--data", str(self.folder.root), *arguments]
         return subprocess.run(
-            command, env=self._environ, capture_output=True, text=True, check=False, timeout=VERB_WITHIN_S
+            command, env=self.environ, capture_output=True, text=True, check=False, timeout=VERB_WITHIN_S
         )
 
     def status(self) -> StackStatus:

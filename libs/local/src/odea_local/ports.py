@@ -37,10 +37,11 @@ def claim(path: Path) -> Ports:
     remembered = Ports()
     with suppress(FileNotFoundError, msgspec.DecodeError):
         remembered = msgspec.json.decode(path.read_bytes(), type=Ports)
-    numbers: list[int] = []
-    for number in msgspec.structs.astuple(remembered):
-        usable = number not in numbers and PORT_MIN <= number <= PORT_MAX and is_free(number)
-        numbers.append(number if usable else find_free(avoid=numbers))
+    numbers = list(msgspec.structs.astuple(remembered))
+    for place, number in enumerate(numbers):
+        others = numbers[:place] + numbers[place + 1 :]
+        if number in others or not PORT_MIN <= number <= PORT_MAX or not is_free(number):
+            numbers[place] = find_free(avoid=others)
     ports = Ports(**dict(zip(Ports.__struct_fields__, numbers, strict=True)))
     if ports != remembered:
         write_atomically(path, msgspec.json.encode(ports), mode=0o644)

@@ -71,6 +71,8 @@ def say(url: str, key_file: Path, request: Request, output: Path) -> str:
                 for chunk in response.iter_bytes():
                     file.write(chunk)
             return response.headers.get("odea-characters", "")
+    except httpx.ConnectError:
+        raise LocalError(f"nothing answers at {url}. See ./odea status") from None
     except httpx.TransportError as error:
         raise LocalError(f"the speech from {url} broke off: {error or type(error).__name__}") from error
 

@@ -6,6 +6,7 @@ in hand.
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -38,7 +39,12 @@ ReplyT = TypeVar("ReplyT")
 _RECONNECT_WAIT_S: Final = 0.25
 _PING_S: Final = 2
 _CLOSE_S: Final = 2.0
+_FLUSH_S: Final = 2
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding raises; the last two come through msgspec for bytes that are no UTF-8 and for nesting without end."""
+_DEADLINE: Final = re.compile(r"[0-9]{1,16}")
 
 _CALLS = Counter("odea_bus_calls_total", "Requests sent, by how they ended", ["subject", "outcome"])
 _CALL_SECONDS = Histogram("odea_bus_call_seconds", "From request to reply", ["subject"], buckets=_BUCKETS)
@@ -141,6 +147,19 @@ class Bus:
         if before:
             await before()
         await self.broker.start()
+        with suppress(nats.errors.Error):
+            # Whoever asks after this finds us.
+            await self.round_trip()
+
+    async def round_trip(self) -> None:
+        """Return when the server has read all that was sent before.
+
+        Raises:
+            nats.errors.Error: there is no connection, or no answer in time.
+        """
+        # Twice: nats-py writes the ping of the first past what still waits to be written, subscriptions among it.
+        for _ in range(2):
+            await self.client.flush(timeout=_FLUSH_S)
 
     async def stop_serving(self) -> None:
         """Take no new messages. Requests that have arrived are still handed over; the connection stays for answers."""
@@ -148,6 +167,10 @@ class Bus:
             if isinstance(subscriber, CoreSubscriber) and isinstance(subscriber.subscription, Subscription):
                 arrived, subscriber.subscription = subscriber.subscription, None
                 with suppress(nats.errors.Error, TimeoutError):
+                    # Draining would ask for the round trip before the server has read that we want no more, and drop
+                    # what comes in between.
+                    await self.client._send_unsubscribe(arrived._id)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+                    await self.round_trip()
                     await asyncio.wait_for(arrived.drain(), _CLOSE_S)
             await subscriber.stop()
 
@@ -214,7 +237,7 @@ class Bus:
             raise DisconnectedError(endpoint.subject) from error
         try:
             return cast("ReplyT", _reply_decoder(endpoint.reply).decode(message.data))
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise BadReplyError(endpoint.subject) from error
 
     async def publish(self, subject: str, message: Message) -> None:
@@ -316,8 +339,7 @@ class _AnswerBadBodies(BaseMiddleware[Any, Any]):
         _message.set(raw)
         try:
             return await call_next(msg)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            # The last two are what msgspec lets through for bytes that are no UTF-8 and for nesting without an end.
+        except UNREADABLE as error:
             _HANDLED.labels(raw.subject, "bad_body").inc()
             await respond(raw, bad_body(error))
             return None
@@ -339,22 +361,26 @@ async def _answer(
     structlog.contextvars.bind_contextvars(request_id=headers.get(HEADER_REQUEST_ID))
     began = time.perf_counter()
     try:
-        reply: Any = await handler(body)
+        reply = cast("Message", await handler(body))
+        outcome = _outcome(reply)
     except UnavailableError:
-        reply = failure(unavailable)
+        reply, outcome = failure(unavailable), unavailable.value
     except Exception:  # noqa: BLE001 - the boundary of the process: silence would cost the caller its whole timeout
         structlog.get_logger().exception("handler failed", subject=subject)
-        reply = failure(ErrorCode.INTERNAL_ERROR)
-    outcome = reply.code if isinstance(reply, Failure) else type(reply).__struct_config__.tag
+        reply, outcome = failure(ErrorCode.INTERNAL_ERROR), ErrorCode.INTERNAL_ERROR.value
     _HANDLED.labels(subject, outcome).inc()
     _HANDLE_SECONDS.labels(subject).observe(time.perf_counter() - began)
     await respond(raw, reply)
 
 
+def _outcome(reply: Message) -> str:
+    return reply.code if isinstance(reply, Failure) else str(type(reply).__struct_config__.tag)
+
+
 def too_late(raw: Msg) -> bool:
     """Whether the sender has given up: an answer would reach nobody, and the work would be for nothing."""
     deadline_ms = (raw.headers or {}).get(HEADER_DEADLINE_MS, "")
-    if not deadline_ms.isdigit() or int(deadline_ms) >= time.time() * 1000:
+    if not _DEADLINE.fullmatch(deadline_ms) or int(deadline_ms) >= time.time() * 1000:
         return False
     _HANDLED.labels(raw.subject, "too_late").inc()
     return True
@@ -365,5 +391,8 @@ async def respond(raw: Msg, reply: Message) -> None:
     if raw.reply:
         try:
             await raw.respond(msgspec.json.encode(reply))
+        except nats.errors.MaxPayloadError:
+            structlog.get_logger().error("a reply is too large", subject=raw.subject, reply=type(reply).__name__)
+            await respond(raw, failure(ErrorCode.INTERNAL_ERROR))
         except nats.errors.Error as error:
             structlog.get_logger().warning("a reply could not be sent", subject=raw.subject, error=repr(error))

@@ -17,7 +17,9 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 _MASK = "[redacted]"
-_SENSITIVE_NAMES = re.compile(r"(?i)secret|password|passwd|authorization|api[-_]?key|pepper|token|cookie|dsn|seed|digest")
+_SENSITIVE_NAMES = re.compile(
+    r"(?i)secret|password|passwd|authorization|api[-_]?key|pepper|token|cookie|dsn|seed|digest"
+)
 _SENSITIVE_TEXT = re.compile(
     r"odea_sk_[A-Za-z0-9_]+"
     r"|(?i:\bbearer[ \t]+)[^\s\"',]+"

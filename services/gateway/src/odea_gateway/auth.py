@@ -4,13 +4,13 @@ A key is refused with one text, whatever is wrong with it (RFC 6750). An empty t
 `Bearer ` when they have none. Two keys in one request are refused, since two readers could take different ones.
 """
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from litestar.connection import ASGIConnection
+from litestar.datastructures import State
 from litestar.handlers import BaseRouteHandler
-from litestar.types import Guard
 
-from odea_contracts.errors import ERRORS, ErrorCode, failure
+from odea_contracts.errors import ErrorCode, failure
 from odea_contracts.keys import Principal, Scope
 from odea_contracts.keytext import parse_key
 from odea_gateway.principals import Principals
@@ -18,7 +18,8 @@ from odea_gateway.problems import ProblemError, problem
 from odea_gateway.services import services_of
 from odea_gateway.trace import trace_of
 
-Connection = ASGIConnection[BaseRouteHandler, Principal, None, object]
+Connection = ASGIConnection[BaseRouteHandler, Principal, None, State]
+Guard = Callable[[Connection, BaseRouteHandler], Awaitable[None]]
 
 
 def requires(*scopes: Scope) -> Guard:

@@ -16,6 +16,7 @@ from litestar.types import Receive
 from odea_contracts.errors import ErrorCode
 from odea_gateway.problems import ProblemError, problem
 from odea_gateway.settings import GatewaySettings
+from odea_runtime.bus import UNREADABLE
 
 T = TypeVar("T")
 
@@ -56,8 +57,7 @@ def decode_body(body: bytes, decoder: msgspec.json.Decoder[T], hints: Mapping[st
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise _misfit(str(error), hints) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        # The last two are what msgspec lets through for bytes that are no UTF-8 and for nesting without an end.
+    except UNREADABLE:
         raise problem(ErrorCode.INVALID_JSON) from None
 
 

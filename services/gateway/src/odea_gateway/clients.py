@@ -14,6 +14,7 @@ from odea_contracts.keytext import ParsedKey
 from odea_gateway.problems import ProblemError, problem
 from odea_runtime.bus import Bus, BusError
 
+_log = structlog.get_logger()
 RequestT = TypeVar("RequestT", bound=Message)
 ReplyT = TypeVar("ReplyT")
 
@@ -29,7 +30,7 @@ class Clients:
         request = keys.Verify(public_id=key.public_id, digest=key.digest)
         reply = await self._call(keys.VERIFY, request, ErrorCode.KEYS_UNAVAILABLE)
         if isinstance(reply, Failure):
-            structlog.get_logger().warning("keys can't verify", code=reply.code)
+            _log.warning("keys can't verify", code=reply.code)
             raise problem(ErrorCode.KEYS_UNAVAILABLE, retry_after_ms=reply.retry_after_ms)
         return reply
 
@@ -58,5 +59,5 @@ class Clients:
         try:
             return await self._bus.call(endpoint, request)
         except BusError as error:
-            structlog.get_logger().warning("no reply", subject=endpoint.subject, outcome=error.outcome)
+            _log.warning("no reply", subject=endpoint.subject, outcome=error.outcome)
             raise problem(unavailable) from error

@@ -1,8 +1,8 @@
 """Who a key belongs to, remembered for a short while and forgotten the moment it may be wrong (P5).
 
-Good and bad keys are remembered apart, so that a flood of guesses can't push out the keys that are in use. Requests that
-come with the same unknown key at the same time share one question to keys. What keys answered to a question that was
-asked before a change is used for those who asked then, and not remembered.
+Good and bad keys are remembered apart, so that a flood of guesses can't push out the keys that are in use. Requests
+that come with the same unknown key at the same time share one question to keys. What keys answered to a question that
+was asked before a change is used for those who asked then, and not remembered.
 """
 
 import asyncio

@@ -5,7 +5,7 @@ inside goes to the log, joined by the request id (P6).
 """
 
 import math
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -16,6 +16,7 @@ from msgspec import Struct
 from odea_contracts.errors import ERRORS, ErrorCode, Failure, Retry, failure
 from odea_gateway.trace import trace_of
 
+_log = structlog.get_logger()
 RETRY_AFTER_S_MAX: Final = 120
 """SDKs do not retry at all when they are told to wait longer."""
 _CHALLENGE: Final = 'Bearer realm="odea"'
@@ -78,22 +79,20 @@ def answer(error: ProblemError, request_id: str) -> Answer:
     """The answer that tells a client of `error`."""
     told = error.failure
     spec = ERRORS[told.code]
-    detail = ErrorDetail(
-        message=told.message, type=spec.type, param=told.param, code=told.code, request_id=request_id
-    )
+    detail = ErrorDetail(message=told.message, type=spec.type, param=told.param, code=told.code, request_id=request_id)
     headers = [("content-type", "application/json"), ("cache-control", "no-store"), *_advice(told)]
     if spec.status == 401 or error.scope:
         headers.append(("www-authenticate", _challenge(told.code, error.scope)))
     return Answer(status=spec.status, headers=tuple(headers), body=msgspec.json.encode(ErrorBody(error=detail)))
 
 
-def respond_to(request: Request[object, object, object], error: Exception) -> Response[bytes]:
+def respond_to(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Litestar's exception handler: whatever was raised becomes an answer; what is our own fault is logged."""
     found = _as_problem(error)
     trace = trace_of(request.scope)
     trace.code = found.failure.code
     if found.failure.code is ErrorCode.INTERNAL_ERROR and not isinstance(error, ProblemError):
-        structlog.get_logger().error("a request failed by our fault", exc_info=error)
+        _log.error("a request failed by our fault", exc_info=error)
     built = answer(found, trace.request_id)
     headers = dict(built.headers)
     if isinstance(error, MethodNotAllowedException) and error.headers:

@@ -30,7 +30,7 @@ class GatewaySettings(StreamSettings):
     """What is buffered of a connection each way; a request's head must fit."""
 
     body_bytes_max: Annotated[int, Field(ge=1024, le=16_777_216)] = 131_072
-    """The longest body of a request. The default holds the longest text and instructions with every character escaped."""
+    """The longest body of a request. The default holds the longest text and instructions, all of it escaped."""
     body_pieces_max: Annotated[int, Field(ge=16, le=100_000)] = 1024
     """In how many pieces a body may arrive; each costs the same, however short it is."""
     body_s: Annotated[float, Field(gt=0, le=600)] = 10.0

@@ -10,9 +10,8 @@ up; the connection that hangs on it is closed by the kernel (see `server`). Both
 """
 
 import asyncio
-import base64
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final
 
@@ -25,24 +24,21 @@ from odea_contracts import subjects
 from odea_contracts.errors import ErrorCode
 from odea_contracts.synth import HEADER_DEADLINE_MS, HEADER_REQUEST_ID, CancelReason, Head, Speak
 from odea_gateway.clientwatch import ClientGoneError, ClientWatch
+from odea_gateway.delivery import Budget, ClientStalledError, Delivery, LiveDelivery, WholeDelivery
 from odea_gateway.problems import ProblemError, problem
-from odea_gateway.ratelimits import rate_limit_headers
 from odea_gateway.settings import GatewaySettings
+from odea_gateway.speech import StreamFormat
 from odea_gateway.trace import Trace, trace_of
+from odea_gateway.wrapping import WRAPPINGS
 from odea_runtime.bus import BusError
 from odea_runtime.streams import IncomingStream, RefusedError, StreamBrokenError, Streams
 
-_PIECE_BYTES: Final = 16 * 1024
-"""Audio is handed to the server in pieces of this size, so that a slow client is seen to take some of it."""
-_FIRST_AUDIO = Histogram(
+_log = structlog.get_logger()
+_FIRST_AUDIO: Final = Histogram(
     "odea_speech_first_audio_seconds",
     "From the request to its first audio",
     buckets=(0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0),
 )
-
-
-class ClientStalledError(Exception):
-    """The client took nothing for too long."""
 
 
 class Speaker:
@@ -51,58 +47,62 @@ class Speaker:
     def __init__(self, streams: Streams, settings: GatewaySettings) -> None:
         self.streams: Final = streams
         self.settings: Final = settings
-        self.buffered_bytes = 0
-        """Held at the moment for clients who get their audio whole."""
+        self.budget: Final = Budget(settings.buffered_bytes_max)
 
-    def answer(self, speak: Speak, *, events: bool) -> "SpeechAnswer":
-        """The answer to `speak`: audio as it is, or as server-sent events."""
-        return SpeechAnswer(self, speak, events=events)
+    def answer(self, speak: Speak, stream_format: StreamFormat) -> "SpeechAnswer":
+        """The answer to `speak`."""
+        return SpeechAnswer(self, speak, stream_format)
 
 
 class SpeechAnswer:
-    """An ASGI application that asks synth and sends what comes.
+    """An ASGI application that asks synth and sends what comes. Raises `ProblemError` while nothing has been sent."""
 
-    Raises `ProblemError` as long as nothing was sent.
-    """
-
-    def __init__(self, speaker: Speaker, speak: Speak, *, events: bool) -> None:
+    def __init__(self, speaker: Speaker, speak: Speak, stream_format: StreamFormat) -> None:
         self._speaker = speaker
         self._settings = speaker.settings
         self._speak = speak
-        self._events = events
-        self._begun = False
+        self._wrapping = WRAPPINGS[stream_format]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         trace = trace_of(scope)
-        whole = scope["http_version"] in {"1", "1.0"}
+        if scope.get("http_version") not in {"1", "1.0"}:
+            await self._serve(LiveDelivery(send, self._wrapping, trace, self._settings.client_stall_s), receive, trace)
+            return
+        whole = WholeDelivery(send, self._wrapping, trace, self._speaker.budget)
+        try:
+            await self._serve(whole, receive, trace)
+        finally:
+            whole.close()
+
+    async def _serve(self, delivery: Delivery, receive: Receive, trace: Trace) -> None:
         try:
             async with ClientWatch(receive) as client:
-                await self._relay(client, trace, send, whole=whole)
+                await self._relay(delivery, client, trace)
         except ClientGoneError:
             trace.outcome = "client_gone"
         except ClientStalledError:
             trace.outcome = "client_stalled"
-        except (StreamBrokenError, RefusedError, BusError) as error:
-            self._broken(trace, error)
+        except (RefusedError, StreamBrokenError, BusError) as error:
+            _log.warning("a speech failed", why=repr(error), begun=delivery.begun)
+            if not delivery.begun:
+                raise _told(error) from error
+            trace.outcome = "broken"
 
-    def _broken(self, trace: Trace, error: Exception) -> None:
-        """Tell a client that has heard nothing yet why; one that has gets a cut body."""
-        structlog.get_logger().warning("a speech broke", why=str(error), kind=type(error).__name__, begun=self._begun)
-        if not self._begun:
-            raise problem(ErrorCode.SYNTH_UNAVAILABLE) from error
-        trace.outcome = "broken"
-
-    async def _relay(self, client: ClientWatch, trace: Trace, send: Send, *, whole: bool) -> None:
+    async def _relay(self, delivery: Delivery, client: ClientWatch, trace: Trace) -> None:
         deadline_ms = int((time.time() + self._settings.head_s) * 1000)
         headers = {HEADER_REQUEST_ID: self._speak.request_id, HEADER_DEADLINE_MS: str(deadline_ms)}
         body = msgspec.json.encode(self._speak)
         async with self._speaker.streams.open(subjects.SYNTH_SPEAK, body, headers) as stream:
             try:
-                head, audio = await self._opening(stream)
-                async with aclosing(audio), asyncio.timeout(self._settings.speech_s):
-                    first = await anext(audio)
-                    await (self._send_whole if whole else self._send_live)(head, first, audio, stream, client, send)
+                async with aclosing(aiter(stream)) as audio:
+                    head, first = await self._opening(stream, audio)
+                    _FIRST_AUDIO.observe(time.perf_counter() - trace.began)
+                    async with asyncio.timeout(self._settings.speech_s):
+                        await delivery.begin(head)
+                        await delivery.audio(first)
+                        async for frame in audio:
+                            await delivery.audio(frame)
             except asyncio.CancelledError:
                 if client.gone:
                     await stream.cancel(CancelReason.CLIENT_GONE)
@@ -110,3 +110,25 @@ class SpeechAnswer:
             except (ClientStalledError, TimeoutError):
                 await stream.cancel(CancelReason.CLIENT_STALLED)
                 raise ClientStalledError from None
+            client.release()
+            assert stream.tail is not None
+            await delivery.end(stream.tail)
+
+    async def _opening(self, stream: IncomingStream, audio: AsyncGenerator[bytes]) -> tuple[Head, bytes]:
+        """The head and the first audio."""
+        try:
+            async with asyncio.timeout(self._settings.head_s):
+                head = await stream.head()
+                first = await anext(audio, None)
+        except TimeoutError:
+            raise problem(ErrorCode.DEADLINE_EXCEEDED) from None
+        if first is None:
+            raise StreamBrokenError("there was a head and no audio")
+        return head, first
+
+
+def _told(error: Exception) -> ProblemError:
+    """What a client hears that has been sent nothing: nothing was charged."""
+    if isinstance(error, RefusedError):
+        return ProblemError(error.failure)
+    return problem(ErrorCode.SYNTH_UNAVAILABLE)

@@ -43,9 +43,9 @@ class SpeechRequest(Struct, frozen=True, kw_only=True):
     ]
     response_format: AudioFormat | None = None
     speed: Annotated[float, Meta(ge=0.25, le=4.0)] | None = None
-    instructions: Annotated[str, Meta(description="How to speak; models that take no instructions ignore it")] | None = (
-        None
-    )
+    instructions: (
+        Annotated[str, Meta(description="How to speak; models that take no instructions ignore it")] | None
+    ) = None
     stream_format: StreamFormat | None = None
     sample_rate: (
         Annotated[int, Meta(ge=8000, le=48000, description="In hertz; an extension of OpenAI's request")] | None

@@ -13,6 +13,7 @@ from odea_runtime.streams import Streams
 from odea_runtime.tasks import Tasks
 from odea_synth.handlers import Handlers
 from odea_synth.metering import Meter
+from odea_synth.providers.base import Provider
 from odea_synth.providers.piper import PiperOptions, PiperProvider
 from odea_synth.request_log import RequestLog
 from odea_synth.settings import SynthSettings
@@ -22,19 +23,23 @@ from odea_synth.synthesis import Catalogue
 
 
 async def serve(settings: SynthSettings, stop: asyncio.Event) -> None:
-    """Serve until `stop` is set.
+    """Serve with Piper until `stop` is set."""
+    await serve_provider(PiperProvider(_piper_options(settings)), settings, stop)
+
+
+async def serve_provider(provider: Provider, settings: SynthSettings, stop: asyncio.Event) -> None:
+    """Serve with `provider` until `stop` is set.
 
     Started from the inside out: voices, pool, streams, then the subjects. Stopped from the outside in: no new requests,
     speeches in hand finish and are settled, the log is written, then bus, pool and voices end.
     """
-    provider = PiperProvider(_piper_options(settings))
     database = Database(settings, "odea_synth", "synth")
-    log = RequestLog(RequestStore(database), queue_max=settings.synth_log_queue_max)
+    log = RequestLog(RequestStore(database), queue_max=settings.synth_log_queue_max, pause_s=settings.synth_log_pause_s)
     tasks = Tasks(settings.tasks_max)
     router = request_router()
     bus = Bus(settings, subjects.SYNTH, router)
     streams = Streams(bus, settings)
-    meter = Meter(bus, lease_s=settings.synth_lease_s, settle_wait_s=settings.synth_settle_wait_s)
+    meter = Meter(bus, tasks, lease_s=settings.synth_lease_s, settle_wait_s=settings.synth_settle_wait_s)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(OpsServer(settings.ops_address, {"bus": bus.check, "database": database.check}))
         await provider.start()
@@ -55,7 +60,7 @@ async def serve(settings: SynthSettings, stop: asyncio.Event) -> None:
         await stop.wait()
         await bus.stop_serving()
         await tasks.drain(settings.drain_s)
-        await log.flush()
+        await log.finish()
 
 
 def _piper_options(settings: SynthSettings) -> PiperOptions:

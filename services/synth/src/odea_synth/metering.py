@@ -2,9 +2,13 @@
 
 A settlement is repeated with the same hold id until quota answers or the wait is over; quota charges it once however
 often it arrives. What is never settled expires uncharged (P3).
+
+A hold that nobody waits for any more, because its caller left or the answer came too late, is given back as soon as
+quota says that it is there; its lease is the net below that.
 """
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -15,10 +19,11 @@ from prometheus_client import Counter
 from odea_contracts import quota
 from odea_contracts.base import Endpoint, Message
 from odea_contracts.errors import ErrorCode, Failure, failure
-from odea_contracts.quota import Balance, Denied, HoldUnknown, Outcome, Reserved, Settled, SettledBefore
+from odea_contracts.quota import Balance, Denied, Outcome, Reserved, Settled, SettledBefore
 from odea_contracts.synth import Speak
-from odea_runtime.bus import Bus, BusError
+from odea_runtime.bus import Bus, BusError, NoRespondersError
 from odea_runtime.ids import new_uuid
+from odea_runtime.tasks import Tasks
 from odea_synth.synthesis import quota_failure
 
 RequestT = TypeVar("RequestT", bound=Message)
@@ -26,6 +31,7 @@ ReplyT = TypeVar("ReplyT")
 
 _RETRY_FIRST_S: Final = 0.1
 _RETRY_MAX_S: Final = 1.0
+_RETRY_JITTER_S: Final = 0.2
 
 _SETTLED = Counter("odea_synth_settled_units_total", "Units charged, by outcome", ["outcome"])
 _WRITTEN_OFF = Counter("odea_synth_written_off_units_total", "Units that a provider billed and nobody was charged")
@@ -46,12 +52,14 @@ class Meter:
 
     Args:
         bus: where quota is.
+        tasks: where holds are given back that nobody waits for; if it is full, their leases end them.
         lease_s: of every hold; those in hand are extended every third of it by `run`.
         settle_wait_s: how long an end is tried.
     """
 
-    def __init__(self, bus: Bus, *, lease_s: int, settle_wait_s: float) -> None:
+    def __init__(self, bus: Bus, tasks: Tasks, *, lease_s: int, settle_wait_s: float) -> None:
         self._bus = bus
+        self._tasks = tasks
         self._lease_ms = lease_s * 1000
         self._settle_wait_s = settle_wait_s
         self._open: dict[str, Hold] = {}
@@ -67,10 +75,21 @@ class Meter:
             tenant_id=request.tenant_id,
             key_id=request.key_id,
         )
+        asking = asyncio.create_task(self._reserve(message))
+        try:
+            return await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            self._tasks.start(self._give_back(asking))
+            raise
+
+    async def _reserve(self, message: quota.Reserve) -> Hold | Failure:
         try:
             reply = await self._bus.call(quota.RESERVE, message)
+        except NoRespondersError:
+            return failure(ErrorCode.QUOTA_UNAVAILABLE)
         except BusError:
-            # It may have been written all the same: then the lease ends it.
+            # It may have been written all the same.
+            self._tasks.start(self._release_once(message.hold_id))
             return failure(ErrorCode.QUOTA_UNAVAILABLE)
         match reply:
             case Reserved():
@@ -87,34 +106,51 @@ class Meter:
 
     async def settle(self, hold: Hold, message: quota.Settle) -> int | None:
         """Charge a hold; the units that were charged, or `None` if quota did not confirm it in time."""
-        reply = await self._insist(quota.SETTLE, message, "settle")
-        self._open.pop(hold.hold_id, None)
+        try:
+            reply = await self._insist(quota.SETTLE, message, "settle")
+        finally:
+            self._open.pop(hold.hold_id, None)
         match reply:
-            case Settled() | SettledBefore():
-                _SETTLED.labels(message.outcome).inc(reply.units)
-                if message.outcome is Outcome.WRITTEN_OFF:
-                    _WRITTEN_OFF.inc(message.provider_units or 0)
-                return reply.units
             case None:
                 return None
-            case HoldUnknown() | Failure():
-                structlog.get_logger().error("a hold could not be settled", answer=repr(reply))
-                return 0
+            case SettledBefore():
+                # By an attempt whose answer never came. What was charged then stands.
+                _SETTLED.labels(Outcome.COMPLETED).inc(reply.units)
+                return reply.units
+            case Settled():
+                _SETTLED.labels(message.outcome).inc(reply.units)
+                written_off = message.outcome is Outcome.WRITTEN_OFF
             case _:
-                # Expired or released: nothing is charged, and nothing can be any more.
-                _WRITTEN_OFF.inc(message.provider_units or 0)
-                return 0
+                # Expired, most likely: nothing is charged, and nothing can be any more.
+                structlog.get_logger().warning("a hold could not be settled", answer=type(reply).__name__)
+                written_off = True
+        if written_off:
+            _WRITTEN_OFF.inc(message.provider_units or 0)
+        return reply.units if isinstance(reply, Settled) else 0
 
     async def release(self, hold: Hold) -> None:
         """Give a hold back; if quota can't be reached, its lease does that."""
-        await self._insist(quota.RELEASE, quota.Release(hold_id=hold.hold_id), "release")
-        self._open.pop(hold.hold_id, None)
+        try:
+            await self._insist(quota.RELEASE, quota.Release(hold_id=hold.hold_id), "release")
+        finally:
+            self._open.pop(hold.hold_id, None)
 
     async def run(self) -> None:
         """Extend the leases of the holds in hand until cancelled."""
         while True:
             await asyncio.sleep(self._lease_ms / 3000)
             await asyncio.gather(*(self._extend(hold_id) for hold_id in list(self._open)))
+
+    async def _give_back(self, asking: "asyncio.Task[Hold | Failure]") -> None:
+        hold = await asking
+        if isinstance(hold, Hold):
+            self._open.pop(hold.hold_id, None)
+            await self._release_once(hold.hold_id)
+
+    async def _release_once(self, hold_id: str) -> None:
+        # Not repeated: when quota is in trouble, every speech that it failed would add to that.
+        with suppress(BusError):
+            await self._bus.call(quota.RELEASE, quota.Release(hold_id=hold_id))
 
     async def _extend(self, hold_id: str) -> None:
         try:
@@ -129,6 +165,7 @@ class Meter:
             timeout=self._settle_wait_s,
             wait_initial=_RETRY_FIRST_S,
             wait_max=_RETRY_MAX_S,
+            wait_jitter=_RETRY_JITTER_S,
         )
         try:
             async for attempt in retries:

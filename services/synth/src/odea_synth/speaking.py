@@ -3,18 +3,22 @@
 | How it ends | What happens to the hold |
 |---|---|
 | whole | settled with what the provider billed, before the tail is sent |
-| refused or failed before the first audio | released |
-| cut in mid-stream by us or the provider | settled with nothing: written off |
+| refused or failed before the provider billed anything | released |
+| cut by us or the provider | settled with nothing: written off |
 | the caller left, or stalled until the gateway gave up | settled with what the provider billed until then |
 | the gateway died or broke the stream | written off |
+
+The receiver can interrupt a speech until its stream is left, and only then is the hold ended: how a speech ends is
+decided once, and nothing that comes later changes it or keeps its hold open.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import structlog
 from prometheus_client import Counter, Histogram
@@ -29,6 +33,8 @@ from odea_synth.providers.base import Chunk, Encoded, ErrorClass, ProviderError
 from odea_synth.request_log import Ended, RequestLog
 from odea_synth.settings import SynthSettings
 from odea_synth.synthesis import Catalogue, Route, provider_failure
+
+T = TypeVar("T")
 
 _LEFT = {CancelReason.CLIENT_GONE, CancelReason.CLIENT_STALLED}
 _BUCKETS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6)
@@ -51,6 +57,8 @@ class _Speech:
     billed_units: int = 0
     first_audio_ms: int | None = None
     bytes_sent: int = 0
+    units_settled: int | None = None
+    outcome: str = "fault"
 
     @property
     def charge(self) -> int:
@@ -76,21 +84,27 @@ class Speaker:
         speech: _Speech | None = None
         try:
             async with self._streams.send(receiver, request.credits) as stream:
-                begun = await self._begin(request)
-                if isinstance(begun, Failure):
-                    _SPEECHES.labels("", begun.code).inc()
-                    await stream.fail(begun)
-                    return
-                speech = begun
-                await self._speak(speech, stream)
+                try:
+                    begun = await self._begin(request)
+                    if isinstance(begun, Failure):
+                        _SPEECHES.labels("", begun.code).inc()
+                        await stream.fail(begun)
+                        return
+                    speech = begun
+                    speech.outcome = await self._speak(speech, stream)
+                except Exception:  # noqa: BLE001 - a fault of ours must still end the stream and the hold
+                    structlog.get_logger().exception("speech failed")
+                    await stream.fail(failure(ErrorCode.INTERNAL_ERROR))
         except CancelledByReceiverError as cancelled:
             if speech:
-                await self._end_cancelled(speech, cancelled.reason)
+                speech.outcome = cancelled.reason or "receiver_silent"
         except asyncio.CancelledError:
-            # The process is going down. One short attempt; if it fails, the lease ends the hold.
             if speech:
-                await asyncio.shield(self._write_off(speech, "shutdown"))
+                speech.outcome = "shutdown"
             raise
+        finally:
+            if speech:
+                await _see_through(self._conclude(speech))
 
     def close(self) -> None:
         """End the encoder threads."""
@@ -108,43 +122,43 @@ class Speaker:
         hold = await self._meter.reserve(request, route.provider.bound_units(route.utterance))
         return hold if isinstance(hold, Failure) else _Speech(request, route, hold)
 
-    async def _speak(self, speech: _Speech, stream: OutgoingStream) -> None:
+    async def _speak(self, speech: _Speech, stream: OutgoingStream) -> str:
         try:
-            await self._send_audio(speech, stream)
+            async with asyncio.timeout(self._settings.synth_speech_s):
+                await self._send_audio(speech, stream)
         except (ProviderError, TimeoutError) as error:
             await stream.fail(self._explain(speech, error))
-            await self._end_failed(speech, "provider_failed")
-        except Exception:  # noqa: BLE001 - a fault of ours must still end the hold and the stream
-            structlog.get_logger().exception("speech failed")
-            await stream.fail(failure(ErrorCode.INTERNAL_ERROR))
-            await self._end_failed(speech, "fault")
-        else:
-            await self._end_whole(speech, stream)
+            return "provider_failed"
+        units = speech.units_settled = await self._settle(speech, speech.charge, Outcome.COMPLETED)
+        if units is None:
+            await stream.fail(failure(ErrorCode.QUOTA_UNAVAILABLE))
+            return "unsettled"
+        await stream.tail(units)
+        return "completed"
 
     async def _send_audio(self, speech: _Speech, stream: OutgoingStream) -> None:
         provider, utterance = speech.route.provider, speech.route.utterance
-        encoder = await self._open_encoder(speech)
+        encoder = self._open_encoder(speech)
+        spoken = False
         try:
             async with aclosing(provider.stream(utterance)) as chunks:
-                async for chunk in self._in_time(chunks):
+                while (chunk := await self._next(chunks, spoken=spoken)) is not None:
                     speech.billed_units = chunk.billed_units
+                    spoken = spoken or bool(chunk.audio)
                     await self._send(speech, stream, await self._encode(encoder, chunk.audio))
-            await self._send(speech, stream, await self._finish(encoder))
+            if spoken:
+                # Without audio some formats would still have a header, which would pass for a whole.
+                await self._send(speech, stream, await self._finish(encoder))
         finally:
             if encoder:
                 encoder.close()
         if speech.first_audio_ms is None:
             raise ProviderError(ErrorClass.UPSTREAM, "The speech provider sent no audio.")
 
-    async def _in_time(self, chunks: AsyncGenerator[Chunk]) -> AsyncGenerator[Chunk]:
-        patience_s = self._settings.synth_first_audio_s
-        while True:
-            async with asyncio.timeout(patience_s):
-                chunk = await anext(chunks, None)
-            if chunk is None:
-                return
-            yield chunk
-            patience_s = self._settings.synth_next_audio_s
+    async def _next(self, chunks: AsyncGenerator[Chunk], *, spoken: bool) -> Chunk | None:
+        settings = self._settings
+        async with asyncio.timeout(settings.synth_next_audio_s if spoken else settings.synth_first_audio_s):
+            return await anext(chunks, None)
 
     async def _send(self, speech: _Speech, stream: OutgoingStream, audio: bytes) -> None:
         if not audio:
@@ -153,8 +167,10 @@ class Speaker:
             speech.first_audio_ms = int((time.monotonic() - speech.began) * 1000)
             _FIRST_AUDIO.labels(speech.route.provider.name).observe(speech.first_audio_ms / 1000)
             await stream.head(self._head(speech, speech.first_audio_ms))
-        await stream.audio(audio)
-        speech.bytes_sent = stream.bytes_sent
+        try:
+            await stream.audio(audio)
+        finally:
+            speech.bytes_sent = stream.bytes_sent
 
     def _head(self, speech: _Speech, first_audio_ms: int) -> Head:
         return Head(
@@ -167,7 +183,7 @@ class Speaker:
             first_audio_ms=first_audio_ms,
         )
 
-    async def _open_encoder(self, speech: _Speech) -> Encoder | None:
+    def _open_encoder(self, speech: _Speech) -> Encoder | None:
         source = speech.route.provider.source_format(speech.route.utterance)
         if isinstance(source, Encoded):
             return None
@@ -184,13 +200,8 @@ class Speaker:
         return await self._in_thread(encoder.finish) if encoder else b""
 
     async def _in_thread(self, work: Callable[[], bytes]) -> bytes:
-        future = asyncio.get_running_loop().run_in_executor(self._threads, work)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            # The encoder is about to be closed; the thread must have left it by then.
-            await asyncio.wait([future])
-            raise
+        # Whoever is interrupted closes the encoder next; the thread must have left it by then.
+        return await _see_through(asyncio.get_running_loop().run_in_executor(self._threads, work))
 
     def _explain(self, speech: _Speech, error: ProviderError | TimeoutError) -> Failure:
         log = structlog.get_logger().bind(provider=speech.route.provider.name)
@@ -200,35 +211,19 @@ class Speaker:
         log.warning("the provider was too slow")
         return failure(ErrorCode.UPSTREAM_TIMEOUT)
 
-    async def _end_whole(self, speech: _Speech, stream: OutgoingStream) -> None:
-        units = await self._settle(speech, speech.charge, Outcome.COMPLETED)
-        if units is None:
-            await stream.fail(failure(ErrorCode.QUOTA_UNAVAILABLE))
-            self._record(speech, "unsettled", 0)
-            return
-        await stream.tail(units)
-        self._record(speech, "completed", units)
+    async def _conclude(self, speech: _Speech) -> None:
+        """End the hold, unless it was settled already, and record how the speech went."""
+        if speech.units_settled is None:
+            speech.units_settled = await self._end_hold(speech)
+        self._record(speech, speech.units_settled)
 
-    async def _end_failed(self, speech: _Speech, outcome: str) -> None:
-        if speech.first_audio_ms is None:
-            await self._meter.release(speech.hold)
-            self._record(speech, outcome, 0)
-        else:
-            await self._write_off(speech, outcome)
-
-    async def _end_cancelled(self, speech: _Speech, reason: CancelReason | None) -> None:
-        if reason and reason in _LEFT and speech.charge:
-            units = await self._settle(speech, speech.charge, Outcome.CLIENT_LEFT)
-            self._record(speech, reason.value, units or 0)
-        else:
-            await self._write_off(speech, reason.value if reason else "receiver_silent")
-
-    async def _write_off(self, speech: _Speech, outcome: str) -> None:
+    async def _end_hold(self, speech: _Speech) -> int:
+        if speech.outcome in _LEFT and speech.charge:
+            return await self._settle(speech, speech.charge, Outcome.CLIENT_LEFT) or 0
         if speech.billed_units:
-            await self._settle(speech, 0, Outcome.WRITTEN_OFF)
-        else:
-            await self._meter.release(speech.hold)
-        self._record(speech, outcome, 0)
+            return await self._settle(speech, 0, Outcome.WRITTEN_OFF) or 0
+        await self._meter.release(speech.hold)
+        return 0
 
     async def _settle(self, speech: _Speech, units: int, outcome: Outcome) -> int | None:
         message = Settle(
@@ -242,8 +237,8 @@ class Speaker:
         )
         return await self._meter.settle(speech.hold, message)
 
-    def _record(self, speech: _Speech, outcome: str, units_settled: int) -> None:
-        _SPEECHES.labels(speech.route.provider.name, outcome).inc()
+    def _record(self, speech: _Speech, units_settled: int) -> None:
+        _SPEECHES.labels(speech.route.provider.name, speech.outcome).inc()
         request = speech.request
         ended = Ended(
             received_at_ms=speech.began_ms,
@@ -255,7 +250,7 @@ class Speaker:
             voice=speech.route.utterance.voice,
             response_format=request.response_format.value,
             provider=speech.route.provider.name,
-            outcome=outcome,
+            outcome=speech.outcome,
             characters=len(request.input),
             units_held=speech.hold.units,
             units_settled=units_settled,
@@ -265,3 +260,18 @@ class Speaker:
             duration_ms=int((time.monotonic() - speech.began) * 1000),
         )
         self._log.add(ended)
+
+
+async def _see_through(work: Awaitable[T]) -> T:
+    """Wait until `work` has ended, also when cancelled meanwhile; the cancellation is raised after that."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        if not task.cancelled():
+            # Looked at, so that a failure that nobody waits for any more is not reported as forgotten.
+            task.exception()
+        raise

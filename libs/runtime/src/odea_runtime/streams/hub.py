@@ -65,9 +65,7 @@ class Streams:
         self._ends[name] = stream
         _OPEN.labels("receive").inc()
         try:
-            if not self._bus.connected:
-                raise DisconnectedError(subject)
-            await self._bus.client.publish(subject, body, reply=self._prefix + name, headers=headers)
+            await self._request(subject, body, name, headers)
             yield stream
         finally:
             _OPEN.labels("receive").dec()
@@ -102,6 +100,14 @@ class Streams:
             await stream.abandon()
             _OPEN.labels("send").dec()
             _ENDED.labels("send", stream.outcome).inc()
+
+    async def _request(self, subject: str, body: bytes, name: str, headers: dict[str, str]) -> None:
+        if not self._prefix or not self._bus.connected:
+            raise DisconnectedError(subject)
+        try:
+            await self._bus.client.publish(subject, body, reply=self._prefix + name, headers=headers)
+        except nats.errors.Error as error:
+            raise DisconnectedError(subject) from error
 
     def _name(self) -> str:
         self._count += 1

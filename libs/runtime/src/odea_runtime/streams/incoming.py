@@ -21,7 +21,7 @@ from odea_contracts.synth import (
     Head,
     Tail,
 )
-from odea_runtime.bus import Bus, NoRespondersError
+from odea_runtime.bus import UNREADABLE, Bus, NoRespondersError
 from odea_runtime.streams.base import RefusedError, StreamBrokenError, StreamSettings
 
 _HEAD: Final = msgspec.json.Decoder(Head)
@@ -73,7 +73,7 @@ class IncomingStream:
             raise self._broken("the first frame is not a head")
         try:
             return _HEAD.decode(message.data)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise self._broken("the head is not readable") from error
 
     async def __aiter__(self) -> AsyncGenerator[bytes]:
@@ -126,11 +126,7 @@ class IncomingStream:
 
     async def _next(self) -> Msg:
         while True:
-            try:
-                async with asyncio.timeout(self._patience_s):
-                    message = await self._messages.get()
-            except TimeoutError:
-                raise self._broken("the sender fell silent") from None
+            message = await self._take_next()
             if isinstance(message, _Broken):
                 raise self._broken(message.why)
             if (message.headers or {}).get("Status") == "503":
@@ -144,6 +140,16 @@ class IncomingStream:
                 raise self._refused(message)
             if frame is not Frame.BEAT:
                 return message
+
+    async def _take_next(self) -> Msg | _Broken:
+        if not self._messages.empty():
+            # Most frames wait here already, and a timer costs more than they do.
+            return self._messages.get_nowait()
+        try:
+            async with asyncio.timeout(self._patience_s):
+                return await self._messages.get()
+        except TimeoutError:
+            raise self._broken("the sender fell silent") from None
 
     @property
     def _patience_s(self) -> float:
@@ -172,7 +178,7 @@ class IncomingStream:
     def _finish(self, message: Msg) -> None:
         try:
             tail = _TAIL.decode(message.data)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise self._broken("the tail is not readable") from error
         if (tail.frames, tail.bytes, tail.sha256) != (self._consumed, self._bytes, self._digest.hexdigest()):
             raise self._broken("the audio is not what the tail says")
@@ -181,7 +187,7 @@ class IncomingStream:
     def _refused(self, message: Msg) -> Exception:
         try:
             failure = _FAILURE.decode(message.data)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             return self._broken("the failure is not readable")
         self._ended = self._over = True
         self.outcome = "refused"

@@ -22,7 +22,7 @@ from odea_contracts.synth import (
     Head,
     Tail,
 )
-from odea_runtime.bus import Bus
+from odea_runtime.bus import UNREADABLE, Bus
 from odea_runtime.streams.base import CancelledByReceiverError, StreamSettings
 
 _CONTROL: Final = msgspec.json.Decoder(Control)
@@ -55,12 +55,14 @@ class OutgoingStream:
 
     async def head(self, head: Head) -> None:
         """Announce the first audio."""
+        self._heed()
         await self._publish(Frame.HEAD, msgspec.json.encode(head))
 
     async def audio(self, audio: bytes) -> None:
         """Send audio of any length, waiting for credit where the window is full."""
         for start in range(0, len(audio), FRAME_BYTES_MAX):
             piece = audio[start : start + FRAME_BYTES_MAX]
+            self._heed()
             while self._sent - self._taken >= self._window:
                 self._room.clear()
                 await self._room.wait()
@@ -71,6 +73,7 @@ class OutgoingStream:
 
     async def tail(self, units: int) -> None:
         """Say that this was the whole. The charge of `units` must be durable before."""
+        self._heed()
         tail = Tail(frames=self._sent, bytes=self._bytes, sha256=self._digest.hexdigest(), units=units)
         self.outcome = "whole"
         await self._publish(Frame.TAIL, msgspec.json.encode(tail))
@@ -91,7 +94,7 @@ class OutgoingStream:
         """A control message has come in."""
         try:
             control = _CONTROL.decode(message.data)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             return
         self._heard = asyncio.get_running_loop().time()
         if isinstance(control, Cancel):
@@ -131,6 +134,11 @@ class OutgoingStream:
             self._interrupted, self._reason = True, reason
             self.outcome = reason.value if reason else "silent"
             self._task.cancel()
+
+    def _heed(self) -> None:
+        """Raise an interruption again that did not arrive: what was awaited then may have swallowed it."""
+        if self._interrupted:
+            raise asyncio.CancelledError
 
     async def _publish(self, frame: Frame, body: bytes, *, seq: int | None = None) -> None:
         headers = {HEADER_FRAME: frame.value}

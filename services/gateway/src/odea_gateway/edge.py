@@ -1,0 +1,147 @@
+"""The outermost layer: what is done for every request, whatever becomes of it.
+
+It bounds how many are in hand, gives each a request id, its log line and its metrics, adds the headers that protect
+browsers, and turns what nobody caught into a plain 500 or, when the body had begun, into a visibly broken one.
+"""
+
+import re
+import time
+from functools import lru_cache
+from typing import Final
+
+import structlog
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+from prometheus_client import Counter, Gauge, Histogram
+
+from odea_contracts.errors import ErrorCode
+from odea_gateway.accesslog import AccessLog
+from odea_gateway.problems import Answer, answer, problem
+from odea_gateway.trace import Trace, put_trace
+from odea_runtime.ids import new_id
+from odea_runtime.logs import redact_text
+
+_PATH_BYTES_MAX: Final = 1024
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
+_CLOSED_BY_CLIENT: Final = 499
+"""What logs and metrics call a request whose client left before its answer began; it is never sent."""
+
+_log = structlog.get_logger()
+_REQUESTS: Final = Counter("odea_http_requests_total", "Requests by how they ended", ["method", "route", "status"])
+_SECONDS: Final = Histogram(
+    "odea_http_request_seconds",
+    "From the request's head to the last byte of its answer",
+    ["route"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0),
+)
+_IN_HAND: Final = Gauge("odea_http_requests_in_hand", "Requests being served")
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_PROTECTION: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+    (b"server", b"odea"),
+)
+
+
+class Edge:
+    """Wraps the application.
+
+    Args:
+        app: what serves the requests.
+        requests_max: how many at the same time; one more is refused as overloaded.
+        log: gets a line of each.
+    """
+
+    def __init__(self, app: ASGIApp, *, requests_max: int, log: AccessLog) -> None:
+        self._app = app
+        self._requests_max = requests_max
+        self._log = log
+        self.in_hand = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request. Returning before the last message makes the server break the connection."""
+        if scope["type"] != "http":
+            return
+        trace = Trace(request_id=_request_id(scope), began=time.perf_counter())
+        put_trace(scope, trace)
+        structlog.contextvars.bind_contextvars(request_id=trace.request_id)
+        self.in_hand += 1
+        _IN_HAND.set(self.in_hand)
+        try:
+            await self._serve(scope, receive, _Sender(send, trace), trace)
+        finally:
+            self.in_hand -= 1
+            _IN_HAND.set(self.in_hand)
+            self._record(scope, trace)
+
+    async def _serve(self, scope: HTTPScope, receive: Receive, send: "_Sender", trace: Trace) -> None:
+        if self.in_hand > self._requests_max:
+            await send.refuse(ErrorCode.OVERLOADED)
+        elif len(scope["raw_path"]) > _PATH_BYTES_MAX:
+            await send.refuse(ErrorCode.NOT_FOUND)
+        else:
+            try:
+                await self._app(scope, receive, send)
+            except Exception:  # noqa: BLE001 - the boundary of a request: the process goes on, the client hears of it
+                _log.exception("a request failed outside its handler")
+                trace.outcome = "broken"
+                if not trace.status:
+                    await send.refuse(ErrorCode.INTERNAL_ERROR)
+
+    def _record(self, scope: HTTPScope, trace: Trace) -> None:
+        seconds = time.perf_counter() - trace.began
+        route = str(scope.get("path_template", "unmatched"))
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        status = trace.status or _CLOSED_BY_CLIENT
+        _counter(method, route, status).inc()
+        _clock(route).observe(seconds)
+        self._log.write(trace, method=method, route=route, status=status, seconds=seconds)
+
+
+@lru_cache(maxsize=1024)
+def _counter(method: str, route: str, status: int) -> Counter:
+    return _REQUESTS.labels(method, route, status)
+
+
+@lru_cache(maxsize=256)
+def _clock(route: str) -> Histogram:
+    return _SECONDS.labels(route)
+
+
+class _Sender:
+    """The server's `send`, which notes the status and adds the headers that every answer has."""
+
+    def __init__(self, send: Send, trace: Trace) -> None:
+        self._send = send
+        self._trace = trace
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._trace.status = message["status"]
+            message["headers"] = [
+                *message["headers"],
+                *_PROTECTION,
+                (b"x-request-id", self._trace.request_id.encode()),
+            ]
+        await self._send(message)
+
+    async def refuse(self, code: ErrorCode) -> None:
+        """Answer with a failure."""
+        self._trace.code = code
+        await self._answer(answer(problem(code), self._trace.request_id))
+
+    async def _answer(self, built: Answer) -> None:
+        headers = [(name.encode(), value.encode()) for name, value in built.headers]
+        await self({"type": "http.response.start", "status": built.status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": built.body, "more_body": False})
+
+
+def _request_id(scope: HTTPScope) -> str:
+    given = [value for name, value in scope["headers"] if name == b"x-request-id"]
+    if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]):
+        text = given[0].decode("ascii")
+        # Whoever sends a key as the id of a request must not find it in our logs.
+        if redact_text(text) == text:
+            return text
+    return new_id("req")

@@ -1,0 +1,85 @@
+"""A bus with one small contract of its own, so that the tests of the runtime depend on no service."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final, TypeAlias
+
+from faststream.nats import NatsRouter
+
+from odea_contracts.base import Endpoint, Message
+from odea_contracts.errors import ErrorCode, Failure
+from odea_runtime.bus import Bus, request_router, serve
+from odea_runtime.settings import load
+from odea_runtime.streams import StreamSettings
+from odea_runtime.tasks import Tasks
+
+
+class Ask(Message):
+    """A question."""
+
+    text: str
+    number: int = 0
+
+
+class Told(Message, tag_field="type", tag="told"):
+    """An answer."""
+
+    text: str
+
+
+class Declined(Message, tag_field="type", tag="declined"):
+    """An expected refusal."""
+
+    why: str
+
+
+AskReply: TypeAlias = Told | Declined | Failure
+ASK: Final[Endpoint[Ask, AskReply]] = Endpoint("odea.v1.hall.ask", "hall", Ask, AskReply)
+OTHER: Final[Endpoint[Ask, AskReply]] = Endpoint("odea.v1.hall.other", "hall", Ask, AskReply)
+Handler: TypeAlias = Callable[[Ask], Awaitable[AskReply]]
+
+
+async def echo(ask: Ask) -> AskReply:
+    """The handler of tests that need just any."""
+    return Told(text=ask.text)
+
+
+def settings_for(nats_url: str, **more: object) -> StreamSettings:
+    """Settings of a process on this NATS."""
+    environ = {f"ODEA_{name.upper()}": str(value) for name, value in more.items()}
+    return load(StreamSettings, {"ODEA_NATS_URL": nats_url} | environ)
+
+
+@asynccontextmanager
+async def open_bus(nats_url: str, *routers: NatsRouter, service: str = "tests", **more: object) -> AsyncGenerator[Bus]:
+    """A started bus, stopped at the end of the block."""
+    bus = Bus(settings_for(nats_url, **more), service, *routers)
+    await bus.start()
+    try:
+        yield bus
+    finally:
+        await bus.stop()
+
+
+class Hall:
+    """A process that serves `ASK` and what else it is given."""
+
+    def __init__(self, nats_url: str, handler: Handler, *, tasks_max: int = 1000, **others: Handler) -> None:
+        self.tasks = Tasks(tasks_max)
+        router = request_router()
+        serve(router, self.tasks, ASK, handler, unavailable=ErrorCode.KEYS_UNAVAILABLE)
+        for handler_ in others.values():
+            serve(router, self.tasks, OTHER, handler_)
+        self.bus = Bus(settings_for(nats_url), "hall", router)
+
+
+@asynccontextmanager
+async def open_hall(nats_url: str, handler: Handler, **more: Handler | int) -> AsyncGenerator[Hall]:
+    """A serving process inside the test's own loop."""
+    hall = Hall(nats_url, handler, **more)  # pyright: ignore[reportArgumentType] - see Hall
+    await hall.bus.start()
+    try:
+        yield hall
+    finally:
+        await hall.bus.stop()
+        await hall.tasks.drain(0)

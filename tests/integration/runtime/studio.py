@@ -1,0 +1,137 @@
+"""Two processes with audio streams between them: a studio that plays what the test says, and whoever listens."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import msgspec
+from nats.aio.msg import Msg
+
+from integration.runtime.harness import Ask, settings_for
+from odea_contracts.synth import HEADER_FRAME, HEADER_SEQ, Credit, Frame, Head
+from odea_runtime.bus import Bus, request_router
+from odea_runtime.streams import CancelledByReceiverError, OutgoingStream, Streams, serve_streams
+from odea_runtime.tasks import Tasks
+
+SPEAK: Final = "odea.v1.hall.speak"
+PATIENT: Final = {"stream_beat_s": 0.1, "stream_answer_s": 30, "stream_silence_s": 30}
+"""Silence is no way for a test with these to end."""
+IMPATIENT: Final = {"stream_beat_s": 0.1, "stream_answer_s": 0.6, "stream_silence_s": 0.8}
+HEAD: Final = Head(
+    provider="piper",
+    model="tts-1",
+    voice="alloy",
+    content_type="audio/mpeg",
+    units_held=5,
+    balances=(),
+    first_audio_ms=1,
+)
+
+Play: TypeAlias = Callable[[OutgoingStream, Ask], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How the sender's block was left.
+
+    Attributes:
+        error: what came out of it.
+        cancelling: how many cancellations the task still carries; the code after the block would feel them.
+    """
+
+    error: BaseException | None
+    cancelling: int
+
+
+class Studio:
+    """A process that answers every request with a stream."""
+
+    def __init__(self, nats_url: str, play: Play, *, tasks_max: int = 1000, **more: object) -> None:
+        self.settings: Final = settings_for(nats_url, **more)
+        self.tasks: Final = Tasks(tasks_max)
+        self.ends: Final[asyncio.Queue[Ended]] = asyncio.Queue()
+        self.performers: Final[list[asyncio.Task[None]]] = []
+        self._play = play
+        router = request_router()
+        serve_streams(router, self.tasks, subject=SPEAK, queue="hall", request=Ask, handler=self._perform)
+        self.bus: Final = Bus(self.settings, "hall", router)
+        self.streams: Final = Streams(self.bus, self.settings)
+
+    async def _perform(self, ask: Ask, receiver: str) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.performers.append(task)
+        error = None
+        try:
+            async with self.streams.send(receiver, self.settings.stream_window_frames) as stream:
+                await self._play(stream, ask)
+        except (CancelledByReceiverError, ConnectionError) as caught:
+            error = caught
+        finally:
+            self.ends.put_nowait(Ended(error, task.cancelling()))
+
+
+@asynccontextmanager
+async def open_studio(nats_url: str, play: Play, **more: object) -> AsyncGenerator[Studio]:
+    """A sender inside the test's own loop."""
+    studio = Studio(nats_url, play, **(PATIENT | more))  # pyright: ignore[reportArgumentType] - see Studio
+    await studio.bus.start(studio.streams.start)
+    try:
+        yield studio
+    finally:
+        await studio.streams.stop()
+        await studio.tasks.drain(2)
+        await studio.bus.stop()
+
+
+@asynccontextmanager
+async def listening(nats_url: str, **more: object) -> AsyncGenerator[Streams]:
+    """A receiver inside the test's own loop."""
+    settings = settings_for(nats_url, **(PATIENT | more))
+    bus = Bus(settings, "tests")
+    streams = Streams(bus, settings)
+    await bus.start(streams.start)
+    try:
+        yield streams
+    finally:
+        await streams.stop()
+        await bus.stop()
+
+
+def ask_body(text: str = "x", number: int = 0) -> bytes:
+    return msgspec.json.encode(Ask(text=text, number=number))
+
+
+async def collect(streams: Streams, body: bytes) -> bytes:
+    """Ask for a stream and take all of it."""
+    async with streams.open(SPEAK, body, {}) as stream:
+        await stream.head()
+        return b"".join([frame async for frame in stream])
+
+
+class Wire:
+    """What a third party on the bus sees of one stream: frames one way, credit the other, in the server's order."""
+
+    def __init__(self, window: int) -> None:
+        self.window: Final = window
+        self.audio = 0
+        self.beats = 0
+        self.credited = 0
+        self.under_way_max = 0
+
+    async def watch(self, bus: Bus) -> None:
+        await bus.client.subscribe("_INBOX_tests.>", cb=self._see_frame)
+        await bus.client.subscribe("_INBOX_hall.>", cb=self._see_credit)
+        await bus.round_trip()
+
+    async def _see_frame(self, message: Msg) -> None:
+        headers = message.headers or {}
+        self.beats += headers.get(HEADER_FRAME) == Frame.BEAT
+        if HEADER_SEQ in headers:
+            self.audio = int(headers[HEADER_SEQ])
+            self.under_way_max = max(self.under_way_max, self.audio - self.credited)
+
+    async def _see_credit(self, message: Msg) -> None:
+        self.credited = msgspec.json.decode(message.data, type=Credit).through

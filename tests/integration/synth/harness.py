@@ -1,0 +1,354 @@
+"""The quota and the synth service inside the test's own loop, and a caller who listens and looks into the books."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import asyncpg
+import msgspec
+from nats.aio.msg import Msg
+from prometheus_client import REGISTRY
+
+from odea_contracts import quota, synth
+from odea_contracts.base import Endpoint, Message
+from odea_contracts.errors import Failure
+from odea_contracts.quota import Balance, Plan, Window
+from odea_contracts.subjects import SYNTH_SPEAK
+from odea_contracts.synth import HEADER_REQUEST_ID, AudioFormat, Head, Speak, Tail
+from odea_quota.app import serve as serve_quota
+from odea_quota.settings import QuotaSettings
+from odea_runtime.bus import Bus, BusError
+from odea_runtime.ids import new_id
+from odea_runtime.settings import load
+from odea_runtime.streams import IncomingStream, RefusedError, Streams
+from odea_synth.app import serve_provider
+from odea_synth.providers.base import Provider
+from odea_synth.settings import SynthSettings
+from support.waiting import until
+
+RequestT = TypeVar("RequestT", bound=Message)
+
+WITHIN_S = 15.0
+"""How long anything may take that should be immediate; the machine may be busy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Books:
+    """What is on record of a speech: how its hold ended, what was charged, and the row in the request log."""
+
+    kind: str
+    outcome: str | None = None
+    charged: int = 0
+    provider_units: int | None = None
+    logged: str
+    logged_provider_units: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heard:
+    """A whole stream."""
+
+    head: Head
+    audio: bytes
+    tail: Tail
+
+
+class Service:
+    """A service that can be started and stopped again and again."""
+
+    def __init__(
+        self,
+        serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]],
+        bus: Bus,
+        probe: Endpoint[Any, Any],
+        message: Message,
+    ) -> None:
+        self._serve = serve
+        self._bus = bus
+        self._probe = probe
+        self._message = message
+        self._stop = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Return when it answers."""
+        self._stop = asyncio.Event()
+        self.task = asyncio.create_task(self._serve(self._stop))
+        await until(self._answers, within_s=WITHIN_S)
+
+    async def stop(self) -> None:
+        """End it in good order."""
+        self._stop.set()
+        if self.task:
+            await self.task
+            self.task = None
+
+    async def _answers(self) -> bool:
+        assert self.task, "it was never started"
+        if self.task.done():
+            await self.task
+            raise AssertionError("the service ended by itself")
+        try:
+            await self._bus.call(self._probe, self._message)
+        except BusError:
+            return False
+        return True
+
+
+class Caller:
+    """Whoever wants speech: asks over the bus, as the gateway does, and opens accounts."""
+
+    def __init__(self, bus: Bus, streams: Streams) -> None:
+        self.bus = bus
+        self.streams = streams
+
+    async def open_account(self, units: int | None = 1000, **limits: int) -> str:
+        """A new account under a plan of its own."""
+        account_id = new_id("ten")
+        await self.bus.call(quota.PLAN_SET, Plan(name=account_id, units=units, window=Window.NONE, **limits))
+        account = quota.AccountSet(account_id=account_id, tenant_id=account_id, plan=account_id)
+        assert isinstance(await self.bus.call(quota.ACCOUNT_SET, account), quota.Account)
+        return account_id
+
+    async def publish(self, request: Speak, inbox: str) -> None:
+        """Ask for a stream to `inbox` without being there for it."""
+        await self.bus.client.publish(SYNTH_SPEAK, msgspec.json.encode(request), reply=inbox)
+
+    @asynccontextmanager
+    async def speak(self, request: Speak) -> AsyncGenerator[IncomingStream]:
+        """The stream that answers `request`."""
+        headers = {HEADER_REQUEST_ID: request.request_id}
+        async with asyncio.timeout(4 * WITHIN_S):
+            async with self.streams.open(SYNTH_SPEAK, msgspec.json.encode(request), headers) as stream:
+                yield stream
+
+    async def hear(self, request: Speak) -> Heard:
+        """The whole of `request`."""
+        async with self.speak(request) as stream:
+            return await listen(stream)
+
+    async def refusal(self, request: Speak) -> Failure:
+        """Why `request` is not answered with audio, or not to its end."""
+        try:
+            heard = await self.hear(request)
+        except RefusedError as error:
+            return error.failure
+        raise AssertionError(f"not refused: {heard.tail}")
+
+    @asynccontextmanager
+    async def overhear(self, endpoint: Endpoint[RequestT, Any]) -> AsyncGenerator[list[RequestT]]:
+        """Every request to `endpoint` from now on, whoever sends it."""
+        heard: list[RequestT] = []
+
+        async def take(message: Msg) -> None:
+            heard.append(msgspec.json.decode(message.data, type=endpoint.request))
+
+        tap = await self.bus.client.subscribe(endpoint.subject, cb=take)
+        await self.bus.client.flush()
+        try:
+            yield heard
+        finally:
+            if self.bus.connected:
+                await tap.unsubscribe()
+
+    async def balance(self, account_id: str) -> Balance:
+        """Where an account stands."""
+        reply = await self.bus.call(quota.USAGE, quota.Usage(accounts=(account_id,)))
+        assert isinstance(reply, quota.UsageReport)
+        [balance] = reply.balances
+        return balance
+
+
+class House(Caller):
+    """Both services on real servers, and a look into their databases."""
+
+    def __init__(
+        self, *, bus: Bus, streams: Streams, quota: Service, synth: Service, ledger: asyncpg.Pool, log: asyncpg.Pool
+    ) -> None:
+        super().__init__(bus, streams)
+        self.quota = quota
+        self.synth = synth
+        self.ledger = ledger
+        self.log = log
+
+    async def books(self, request: Speak, *, used: int | None = None) -> Books:
+        """What is on record of `request`, once it has ended. Nothing may be held then, nor the text be written down.
+
+        Args:
+            request: the only one on its account, unless `used` says what the account must have paid in all.
+            used: see `request`.
+        """
+        await until(lambda: self.is_logged(request), within_s=WITHIN_S)
+        await until(lambda: self.is_resolved(request), within_s=WITHIN_S)
+        [resolution] = await self.resolutions(request)
+        [row] = await self.rows(request)
+        for record in (resolution, row):
+            assert request.input not in json.dumps(record, default=str)
+        balance = await self.balance(request.accounts[0])
+        assert (balance.held, balance.in_flight) == (0, 0)
+        assert balance.used == (resolution["units_settled"] if used is None else used)
+        assert row["units_settled"] == resolution["units_settled"]
+        assert row["hold_id"] == resolution["hold_id"]
+        return Books(
+            kind=resolution["kind"],
+            outcome=resolution["outcome"],
+            charged=resolution["units_settled"],
+            provider_units=resolution["provider_units"],
+            logged=row["outcome"],
+            logged_provider_units=row["provider_units"],
+        )
+
+    async def untouched(self, account_id: str) -> bool:
+        """Whether nothing was ever taken from an account that nobody speaks for any more."""
+        balance = await self.balance(account_id)
+        ended = await self.ledger.fetchval(
+            "SELECT count(*) FROM quota.resolutions WHERE $1 = ANY(account_ids)", account_id
+        )
+        return (balance.used, balance.held, balance.in_flight, ended) == (0, 0, 0, 0)
+
+    async def resolutions(self, request: Speak) -> list[dict[str, Any]]:
+        """How the holds of `request` ended."""
+        query = "SELECT * FROM quota.resolutions WHERE request_id = $1 ORDER BY resolved_at"
+        return [dict(row) for row in await self.ledger.fetch(query, request.request_id)]
+
+    async def holds(self, request: Speak) -> list[dict[str, Any]]:
+        """The holds of `request` that are open."""
+        query = "SELECT * FROM quota.holds WHERE request_id = $1"
+        return [dict(row) for row in await self.ledger.fetch(query, request.request_id)]
+
+    async def rows(self, request: Speak) -> list[dict[str, Any]]:
+        """What the request log says of `request`."""
+        query = "SELECT * FROM synth.requests WHERE request_id = $1"
+        return [dict(row) for row in await self.log.fetch(query, request.request_id)]
+
+    @asynccontextmanager
+    async def locked(self, account_id: str) -> AsyncGenerator[None]:
+        """Quota can decide nothing about this account while the block is open."""
+        async with self.ledger.acquire() as connection, connection.transaction():
+            query = "SELECT 1 FROM quota.balances WHERE account_id = $1 FOR UPDATE"
+            assert await connection.fetchval(query, account_id)
+            yield
+
+    async def quota_waits(self) -> bool:
+        """Whether quota stands before an account that is locked."""
+        query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        return await self.ledger.fetchval(query) > 0
+
+    async def is_held(self, request: Speak) -> bool:
+        """Whether `request` has an open hold."""
+        return bool(await self.holds(request))
+
+    async def is_resolved(self, request: Speak) -> bool:
+        """Whether the hold of `request` has ended."""
+        return bool(await self.resolutions(request)) and not await self.holds(request)
+
+    async def is_logged(self, request: Speak) -> bool:
+        """Whether the log has the row of `request`."""
+        return bool(await self.rows(request))
+
+    async def expire(self, request: Speak) -> None:
+        """End the hold of `request` as if its lease were over."""
+        query = "UPDATE quota.holds SET lease_ends_at = clock_timestamp() - interval '1 s' WHERE request_id = $1"
+
+        async def is_expired() -> bool:
+            # Again and again, since the speaker extends the lease meanwhile.
+            await self.ledger.execute(query, request.request_id)
+            return await self.is_resolved(request)
+
+        await until(is_expired, within_s=WITHIN_S)
+
+    @staticmethod
+    def is_sending() -> bool:
+        """Whether the synth service has a stream in hand."""
+        return bool(REGISTRY.get_sample_value("odea_stream_open", {"end": "send"}))
+
+
+def request(account_id: str, text: str, **changes: Any) -> Speak:
+    """A request for raw samples, unless changed."""
+    basic = Speak(
+        request_id=new_id("req"),
+        tenant_id=account_id,
+        key_id="key_1",
+        accounts=(account_id,),
+        model="tts-1",
+        voice="Vera",
+        input=text,
+        response_format=AudioFormat.PCM,
+    )
+    return msgspec.structs.replace(basic, **changes)
+
+
+async def listen(stream: IncomingStream) -> Heard:
+    """Take a stream to its clean end."""
+    head = await stream.head()
+    audio = b"".join([frame async for frame in stream])
+    assert stream.tail
+    return Heard(head=head, audio=audio, tail=stream.tail)
+
+
+def synth_settings(nats_url: str, dsn: str, **more: str) -> SynthSettings:
+    """Short pauses, and patience for a busy machine."""
+    environ = {
+        "ODEA_NATS_URL": nats_url,
+        "ODEA_DATABASE_URL": dsn,
+        "ODEA_OPS_ADDRESS": "127.0.0.1:0",
+        "ODEA_STREAM_BEAT_S": "0.2",
+        "ODEA_STREAM_SILENCE_S": "2.5",
+        "ODEA_SYNTH_LOG_PAUSE_S": "0.05",
+        "ODEA_DRAIN_S": "5",
+    }
+    return load(SynthSettings, environ | {f"ODEA_{name.upper()}": value for name, value in more.items()})
+
+
+def quota_settings(nats_url: str, dsn: str) -> QuotaSettings:
+    """Ends overdue holds soon."""
+    environ = {
+        "ODEA_NATS_URL": nats_url,
+        "ODEA_DATABASE_URL": dsn,
+        "ODEA_OPS_ADDRESS": "127.0.0.1:0",
+        "ODEA_QUOTA_SWEEP_S": "0.1",
+        # A test that holds a lock decides itself how long quota waits for it.
+        "ODEA_DATABASE_TIMEOUT_S": "10",
+        "ODEA_DRAIN_S": "5",
+    }
+    return load(QuotaSettings, environ)
+
+
+@asynccontextmanager
+async def open_caller(settings: SynthSettings) -> AsyncGenerator[Caller]:
+    """A caller on a connection of its own."""
+    bus = Bus(settings, "tests")
+    streams = Streams(bus, settings)
+    await bus.start(before=streams.start)
+    try:
+        yield Caller(bus, streams)
+    finally:
+        await streams.stop()
+        await bus.stop()
+
+
+@asynccontextmanager
+async def open_house(settings: SynthSettings, quota_dsn: str, provider: Provider) -> AsyncGenerator[House]:
+    """Both services, answering."""
+    dsn = settings.database_url.get_secret_value()
+    nats_url = settings.nats_url.get_secret_value()
+    async with AsyncExitStack() as stack:
+        caller = await stack.enter_async_context(open_caller(settings))
+        of_quota = quota_settings(nats_url, quota_dsn)
+        house = House(
+            bus=caller.bus,
+            streams=caller.streams,
+            quota=Service(lambda stop: serve_quota(of_quota, stop), caller.bus, quota.PLAN_LIST, quota.PlanList()),
+            synth=Service(
+                lambda stop: serve_provider(provider, settings, stop), caller.bus, synth.MODELS, synth.Models()
+            ),
+            ledger=await stack.enter_async_context(asyncpg.create_pool(quota_dsn, min_size=0, max_size=4)),
+            log=await stack.enter_async_context(asyncpg.create_pool(dsn, min_size=0, max_size=2)),
+        )
+        for service in (house.quota, house.synth):
+            stack.push_async_callback(service.stop)
+            await service.start()
+        yield house

@@ -1,0 +1,81 @@
+"""P10 against providers that take their time: each wait has its own limit, and so has the whole."""
+
+import asyncio
+import itertools
+
+import pytest
+
+from integration.synth.harness import Books, House, request
+from odea_contracts.errors import ErrorCode
+from odea_contracts.synth import CancelReason
+from odea_runtime.streams import RefusedError
+from odea_synth.providers.base import Chunk
+from support.scripted import ScriptedProvider, spoken
+from support.waiting import until
+
+
+@pytest.fixture(scope="module")
+def house_settings() -> dict[str, str]:
+    return {"synth_first_audio_s": "0.5", "synth_next_audio_s": "0.5", "synth_speech_s": "1.5"}
+
+
+async def test_a_provider_that_never_begins_is_given_up(house: House, provider: ScriptedProvider, account: str) -> None:
+    asked = request(account, "Never begun.")
+    performance = provider.announce(asked.input, asyncio.Event().wait)
+    failure = await house.refusal(asked)
+    assert failure.code is ErrorCode.UPSTREAM_TIMEOUT
+    assert performance.closed.is_set()
+    assert await house.books(asked) == Books(kind="released", logged="provider_failed")
+
+
+async def test_a_provider_that_stops_in_the_middle_is_given_up_and_written_off(
+    house: House, provider: ScriptedProvider, account: str
+) -> None:
+    asked = request(account, "Begun and never ended.")
+    performance = provider.announce(asked.input, spoken(5), asyncio.Event().wait)
+    async with house.speak(asked) as stream:
+        await stream.head()
+        with pytest.raises(RefusedError) as refused:
+            _ = [frame async for frame in stream]
+    assert refused.value.failure.code is ErrorCode.UPSTREAM_TIMEOUT
+    assert performance.closed.is_set()
+    assert await house.books(asked) == Books(
+        kind="settled",
+        outcome="written_off",
+        provider_units=5,
+        logged="provider_failed",
+        logged_provider_units=5,
+    )
+
+
+@pytest.mark.parametrize("endless", [Chunk(audio=b"", billed_units=2), spoken(2)], ids=["empty", "audio"])
+async def test_a_provider_that_never_ends_is_given_up(
+    house: House, provider: ScriptedProvider, account: str, endless: Chunk
+) -> None:
+    """Each chunk comes in time; the limit of the whole is what ends it, and its hold with it (P3)."""
+
+    async def turn() -> None:
+        await asyncio.sleep(0.01)
+
+    asked = request(account, f"On and on, {len(endless.audio)} bytes at a time.")
+    performance = provider.announce(asked.input, then=itertools.cycle([endless, turn]))
+    failure = await house.refusal(asked)
+    assert failure.code is ErrorCode.UPSTREAM_TIMEOUT
+    assert performance.closed.is_set()
+    assert (await house.books(asked)).outcome == "written_off"
+
+
+async def test_a_receiver_that_lives_and_takes_nothing_is_given_up(
+    house: House, provider: ScriptedProvider, account: str
+) -> None:
+    """Beats alone do not keep a speech open for ever. Nor does a provider that is full of audio run ahead."""
+    asked = request(account, "Nobody takes this.", credits=2)
+    performance = provider.announce(asked.input, then=itertools.repeat(spoken(2)))
+    async with house.speak(asked) as stream:
+        await stream.head()
+        await performance.closed.wait()
+        with pytest.raises(RefusedError):
+            _ = [frame async for frame in stream]
+        await stream.cancel(CancelReason.RECEIVER_FAULT)
+    await until(lambda: provider.open_streams == 0)
+    assert (await house.books(asked)).outcome == "written_off"
