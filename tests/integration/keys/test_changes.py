@@ -13,6 +13,7 @@ from nats.js.errors import NotFoundError
 
 from integration.keys.harness import Client
 from odea_contracts import keys
+from odea_contracts.base import Endpoint, Message
 from odea_contracts.keys import KeyEvent
 from odea_contracts.subjects import KEYS_CHANGED, STREAM_EVENTS
 from support.waiting import until
@@ -161,26 +162,28 @@ async def test_caches_hear_of_a_change_before_its_caller(client: Client, everyth
     tenant = await client.new_tenant()
     issued = await client.new_key(tenant.tenant_id)
     key, whole_tenant = keys.KeyRef(key_id=issued.key.key_id), keys.TenantRef(tenant_id=tenant.tenant_id)
-    if kind == "revoke again":
-        await client.call(keys.REVOKE, key)
-    if kind == "suspend again":
-        await client.call(keys.TENANT_SUSPEND, whole_tenant)
-    await until(lambda: count_replies(everything, keys.TENANT_CREATE.subject) == 1)
-    everything.clear()
-    if kind == "rotate":
-        await client.call(keys.ROTATE, keys.Rotate(key_id=issued.key.key_id))
-    elif kind.startswith("revoke"):
-        await client.call(keys.REVOKE, key)
-    else:
-        await client.call(keys.TENANT_RESUME if kind == "resume" else keys.TENANT_SUSPEND, whole_tenant)
-    await until(lambda: any(message.subject.startswith("_INBOX_tests") for message in everything))
-    subjects = [message.subject for message in everything]
-    reply = next(index for index, subject in enumerate(subjects) if subject.startswith("_INBOX_tests"))
-    assert KEYS_CHANGED in subjects[:reply]
-    told = msgspec.json.decode(everything[subjects.index(KEYS_CHANGED)].data, type=KeyEvent)
-    of_key = not kind.startswith(("suspend", "resume"))
-    assert told == KeyEvent(tenant_id=tenant.tenant_id, key_id=issued.key.key_id if of_key else msgspec.UNSET)
+    requests: dict[str, tuple[Endpoint[Any, Any], Message]] = {
+        "rotate": (keys.ROTATE, keys.Rotate(key_id=issued.key.key_id)),
+        "revoke": (keys.REVOKE, key),
+        "suspend": (keys.TENANT_SUSPEND, whole_tenant),
+        "resume": (keys.TENANT_RESUME, whole_tenant),
+    }
+    endpoint, request = requests[kind.removesuffix(" again")]
+    times = 2 if kind.endswith("again") else 1
+    for _ in range(times):
+        await client.call(endpoint, request)
+    await until(lambda: len(spans(everything, endpoint)) == times)
+    asked, answered = spans(everything, endpoint)[-1]
+    told = [msgspec.json.decode(m.data, type=KeyEvent) for m in everything[asked:answered] if m.subject == KEYS_CHANGED]
+    of_key = endpoint in (keys.ROTATE, keys.REVOKE)
+    assert told == [KeyEvent(tenant_id=tenant.tenant_id, key_id=issued.key.key_id if of_key else msgspec.UNSET)]
 
 
-def count_replies(seen: list[Msg], subject: str) -> int:
-    return sum(message.subject == subject for message in seen)
+def spans(seen: list[Msg], endpoint: Endpoint[Any, Any]) -> list[tuple[int, int]]:
+    """Where each answered request to the endpoint stands, and where its answer."""
+    subjects = [message.subject for message in seen]
+    return [
+        (index, subjects.index(message.reply))
+        for index, message in enumerate(seen)
+        if message.subject == endpoint.subject and message.reply in subjects
+    ]

@@ -10,15 +10,17 @@ import msgspec
 from nats.aio.msg import Msg
 
 from integration.runtime.harness import Ask, settings_for
-from odea_contracts.synth import HEADER_FRAME, HEADER_SEQ, Credit, Frame, Head
+from odea_contracts.synth import FRAME_BYTES_MAX, HEADER_FRAME, HEADER_SEQ, CancelReason, Credit, Frame, Head
 from odea_runtime.bus import Bus, request_router
-from odea_runtime.streams import CancelledByReceiverError, OutgoingStream, Streams, serve_streams
+from odea_runtime.streams import CancelledByReceiverError, OutgoingStream, Streams, StreamSettings, serve_streams
 from odea_runtime.tasks import Tasks
 
+MARGIN_S: Final = 1.0
+"""What a loaded machine may take beyond a time limit."""
 SPEAK: Final = "odea.v1.hall.speak"
-PATIENT: Final = {"stream_beat_s": 0.1, "stream_answer_s": 30, "stream_silence_s": 30}
+PATIENT: Final[dict[str, float]] = {"stream_beat_s": 0.1, "stream_answer_s": 30, "stream_silence_s": 30}
 """Silence is no way for a test with these to end."""
-IMPATIENT: Final = {"stream_beat_s": 0.1, "stream_answer_s": 0.6, "stream_silence_s": 0.8}
+IMPATIENT: Final[dict[str, float]] = {"stream_beat_s": 0.1, "stream_answer_s": 0.6, "stream_silence_s": 0.8}
 HEAD: Final = Head(
     provider="piper",
     model="tts-1",
@@ -48,18 +50,19 @@ class Ended:
 class Studio:
     """A process that answers every request with a stream."""
 
-    def __init__(self, nats_url: str, play: Play, *, tasks_max: int = 1000, **more: object) -> None:
-        self.settings: Final = settings_for(nats_url, **more)
-        self.tasks: Final = Tasks(tasks_max)
+    def __init__(self, settings: StreamSettings, play: Play) -> None:
+        self.settings: Final = settings
+        self.tasks: Final = Tasks(settings.tasks_max)
         self.ends: Final[asyncio.Queue[Ended]] = asyncio.Queue()
         self.performers: Final[list[asyncio.Task[None]]] = []
         self._play = play
         router = request_router()
-        serve_streams(router, self.tasks, subject=SPEAK, queue="hall", request=Ask, handler=self._perform)
+        serve_streams(router, self.tasks, subject=SPEAK, queue="hall", request=Ask, handler=self.perform)
         self.bus: Final = Bus(self.settings, "hall", router)
         self.streams: Final = Streams(self.bus, self.settings)
 
-    async def _perform(self, ask: Ask, receiver: str) -> None:
+    async def perform(self, ask: Ask, receiver: str) -> None:
+        """Answer one request, and note how that went."""
         task = asyncio.current_task()
         assert task is not None
         self.performers.append(task)
@@ -74,9 +77,9 @@ class Studio:
 
 
 @asynccontextmanager
-async def open_studio(nats_url: str, play: Play, **more: object) -> AsyncGenerator[Studio]:
+async def open_studio(nats_url: str, play: Play, **more: float) -> AsyncGenerator[Studio]:
     """A sender inside the test's own loop."""
-    studio = Studio(nats_url, play, **(PATIENT | more))  # pyright: ignore[reportArgumentType] - see Studio
+    studio = Studio(settings_for(nats_url, **(PATIENT | more)), play)
     await studio.bus.start(studio.streams.start)
     try:
         yield studio
@@ -87,7 +90,7 @@ async def open_studio(nats_url: str, play: Play, **more: object) -> AsyncGenerat
 
 
 @asynccontextmanager
-async def listening(nats_url: str, **more: object) -> AsyncGenerator[Streams]:
+async def listening(nats_url: str, **more: float) -> AsyncGenerator[Streams]:
     """A receiver inside the test's own loop."""
     settings = settings_for(nats_url, **(PATIENT | more))
     bus = Bus(settings, "tests")
@@ -109,6 +112,29 @@ async def collect(streams: Streams, body: bytes) -> bytes:
     async with streams.open(SPEAK, body, {}) as stream:
         await stream.head()
         return b"".join([frame async for frame in stream])
+
+
+async def play_on(stream: OutgoingStream, _: Ask) -> None:
+    """Without an end: only an interruption ends it."""
+    await stream.head(HEAD)
+    while True:
+        await stream.audio(bytes(FRAME_BYTES_MAX))
+
+
+async def play_nothing(_stream: OutgoingStream, _ask: Ask) -> None:
+    """An upstream that hangs."""
+    await asyncio.Event().wait()
+
+
+def was_cancelled(ended: Ended, reason: CancelReason | None) -> bool:
+    """Whether the block was left as it should be: with the reason, and with no cancellation left over."""
+    assert isinstance(ended.error, CancelledByReceiverError)
+    return ended == Ended(ended.error, cancelling=0) and ended.error.reason == reason
+
+
+async def end_of(studio: Studio, within_s: float = MARGIN_S) -> Ended:
+    async with asyncio.timeout(within_s):
+        return await studio.ends.get()
 
 
 class Wire:

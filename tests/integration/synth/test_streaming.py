@@ -2,15 +2,10 @@
 
 import asyncio
 import itertools
-import time
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 
-from integration.synth.harness import House, listen, open_house, request, synth_settings
+from integration.synth.harness import House, request
 from odea_contracts.synth import FRAME_BYTES_MAX, AudioFormat, CancelReason
 from odea_synth.providers.base import Chunk
-from odea_synth.providers.piper import PiperOptions, PiperProvider
-from support.databases import Databases
 from support.scripted import ScriptedProvider, spoken
 from support.waiting import until
 
@@ -78,13 +73,13 @@ async def test_a_hundred_speeches_at_once_get_their_own_audio_and_nobody_elses(
 
 
 async def test_whoever_leaves_while_the_encoder_works_leaves_it_before_it_is_closed(
-    house: House, provider: ScriptedProvider, account: str
+    house: House, provider: ScriptedProvider
 ) -> None:
     """An encoder that is closed under its thread's feet would take the process down. Many times, to meet the moment."""
     second = Chunk(audio=bytes(48_000), billed_units=3)
 
     async def leave(number: int) -> None:
-        asked = request(account, f"Leaving {number}", response_format=AudioFormat.MP3)
+        asked = request(await house.open_account(), f"Leaving {number}", response_format=AudioFormat.MP3)
         provider.announce(asked.input, then=itertools.repeat(second))
         async with house.speak(asked) as stream:
             await stream.head()
@@ -93,40 +88,3 @@ async def test_whoever_leaves_while_the_encoder_works_leaves_it_before_it_is_clo
 
     for number in range(10):
         await leave(number)
-
-
-async def test_piper_and_the_encoder_do_not_hold_up_the_loop(nats_url: str, databases: Databases) -> None:
-    """One long sentence takes Piper and the MP3 encoder a second and more, in which others must be served."""
-    sentence = "and so it went on without a stop or a comma " * 12
-    settings = synth_settings(nats_url, await databases.create("synth"))
-    async with open_house(settings, await databases.create("quota"), PiperProvider(PiperOptions())) as house:
-        account = await house.open_account(units=10_000)
-        warm = await house.hear(request(account, "Ready?", voice="alloy"))
-        assert warm.tail.units == 6
-        asked = request(account, sentence, voice="alloy", response_format=AudioFormat.MP3)
-        async with stopwatch() as stalls:
-            began = time.monotonic()
-            async with house.speak(asked) as stream:
-                await listen(stream)
-            took_s = time.monotonic() - began
-    # The machine may keep the loop waiting for a moment. Work on the loop would keep it waiting for most of the time.
-    assert max(stalls) < max(0.1, took_s / 4), f"{max(stalls):.3f} s of {took_s:.1f} s"
-
-
-@asynccontextmanager
-async def stopwatch() -> AsyncGenerator[list[float]]:
-    """How late the loop came back to something that wanted its turn every few milliseconds."""
-    late: list[float] = []
-    pause_s = 0.005
-
-    async def watch() -> None:
-        while True:
-            due = time.monotonic() + pause_s
-            await asyncio.sleep(pause_s)
-            late.append(time.monotonic() - due)
-
-    watching = asyncio.create_task(watch())
-    try:
-        yield late
-    finally:
-        watching.cancel()

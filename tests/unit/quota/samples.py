@@ -46,7 +46,7 @@ def book(*accounts: Account) -> Book:
 
 def hold_id(number: int = 1) -> str:
     """A hold's id, the same for the same number."""
-    return f"00000000-0000-4000-8000-{number:012x}"
+    return f"00000000-0000-4000-8000-{max(0, number):012x}"
 
 
 def reserve(number: int = 1, units: int = 50, *accounts: str, lease_ms: int = 60_000) -> Reserve:

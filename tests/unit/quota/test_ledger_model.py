@@ -99,7 +99,8 @@ class LedgerAgainstModel(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now_us = _START_US
-        self.newest = 6
+        self.newest = 0
+        self.last: list[Command] = []
         new_year_ms = calendar.timegm((2028, 1, 1, 0, 0, 0)) * 1000
         month = account("month", limit=100, in_flight_max=3, window_ends_at_ms=new_year_ms)
         day = account("day", limit=70, window=Window.DAY, window_ends_at_ms=new_year_ms)
@@ -121,16 +122,32 @@ class LedgerAgainstModel(RuleBasedStateMachine):
 
     def _meant(self, command: Command) -> Command:
         age = int(command.hold_id[-12:], 16)
-        self.newest += age == 0
-        name = hold_id(self.newest - max(0, age - 1))
+        name = hold_id(self.newest + 1 - age)
         return Expire(name) if isinstance(command, Expire) else replace(command, hold_id=name)
 
     def _apply(self, commands: list[Command]) -> None:
+        self.last = commands
         answers = self.tables.apply(commands, self.now_us)
         for command, answer in zip(commands, answers, strict=True):
             assert _WORDS[type(answer)](answer) == self.model.answer(command, self.now_us), command
             if isinstance(answer, quota.Reserved | quota.Denied):
                 self._balances_are_true(answer, last=command is commands[-1])
+        self.newest += hold_id(self.newest + 1) in {one.number for one in self.model.wishes}
+
+    @rule()
+    def deliver_the_last_batch_again(self) -> None:
+        self._apply(self.last)
+
+    @rule(share=st.sampled_from([1, 2]), more=st.integers(0, 1))
+    def settle_what_expired(self, share: int, more: int) -> None:
+        expired = [one for one in self.model.wishes if one.fate == "expired"]
+        self._apply([settle(int(one.number[-12:], 16), one.units // share + more) for one in expired[-3:]])
+
+    @rule(before_us=st.integers(0, 1))
+    def wait_for_a_lease_to_end(self, before_us: int) -> None:
+        ends = [one.lease_end_us for one in self.model.wishes if one.fate == "open" and one.lease_end_us > self.now_us]
+        self.now_us = min(ends, default=self.now_us + 1) - before_us
+        self._apply([Expire(name) for name in self.tables.holds])
 
     @rule(gap_us=st.sampled_from([1, 999, 250_000, 1_000_000, 29_999_999, 30_000_000, 600_000_000]))
     def wait(self, gap_us: int) -> None:

@@ -1,5 +1,6 @@
 """The `odea` command."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from rich.text import Text
 
 from odea_local import checks, daemon, logs, speech
 from odea_local.display import StartDisplay, print_reach, print_status
-from odea_local.errors import EXIT_FAILURE, EXIT_NOT_RUNNING, LocalError
+from odea_local.errors import EXIT_FAILURE, EXIT_NOT_RUNNING, LocalError, explain
 from odea_local.folder import DataFolder, default_root, home
 from odea_local.recipe import DEMO, START_ORDER
 from odea_local.stack import serve
@@ -41,8 +42,13 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         errors.print("odea: stopped.")
         sys.exit(EXIT_INTERRUPTED)
-    except LocalError as error:
-        errors.print(Text.assemble(("odea: ", "red"), str(error)), soft_wrap=True)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; the null device spares us a second complaint at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FAILURE)
+    except (LocalError, OSError) as error:
+        text = explain(error) if isinstance(error, OSError) else str(error)
+        errors.print(Text.assemble(("odea: ", "red"), text), soft_wrap=True)
         sys.exit(EXIT_FAILURE)
 
 

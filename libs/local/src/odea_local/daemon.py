@@ -12,16 +12,17 @@ from typing import Final
 import msgspec
 import psutil
 
-from odea_local.errors import LocalError
+from odea_local.errors import EXIT_FAILURE, LocalError, explain
 from odea_local.folder import DataFolder
-from odea_local.leftovers import end_leftovers
+from odea_local.leftovers import end_leftovers, wait_gone
 from odea_local.postgres import Postgres
-from odea_local.stack import os_errors_explained, serve
+from odea_local.stack import serve
 from odea_local.status import Event, StackStatus, State, read_status
 
 STOP_WITHIN_S: Final = 90.0
 """Longer than all graces of the services together."""
 READY_WITHIN_S: Final = 180.0
+EXIT_WITHIN_S: Final = 10.0
 PROBE_PAUSE_S: Final = 0.1
 
 
@@ -32,9 +33,8 @@ def start(folder: DataFolder, port: int, listener: Callable[[Event], None]) -> N
         LocalError: it could not start; nothing of it is left.
     """
     reading, writing = os.pipe()
-    with os_errors_explained(folder):
-        folder.prepare()
-        process = _spawn(folder, port, writing)
+    folder.prepare()
+    process = _spawn(folder, port, writing)
     os.close(writing)
     failure = f"the supervisor ended. Its log: {folder.logs / 'odea.log'}"
     with os.fdopen(reading, "rb") as events:
@@ -59,9 +59,10 @@ def supervise(folder: DataFolder, port: int, events: int) -> None:
 
     try:
         serve(folder, port, listener)
-    except LocalError as error:
-        listener(Event(state=State.FAILED, text=str(error)))
-        sys.exit(1)
+    except (LocalError, OSError) as error:
+        text = explain(error) if isinstance(error, OSError) else str(error)
+        listener(Event(state=State.FAILED, text=text))
+        sys.exit(EXIT_FAILURE)
 
 
 def wait_until_ready(folder: DataFolder) -> StackStatus:
@@ -86,35 +87,45 @@ def stop(folder: DataFolder) -> bool:
         Whether there was anything to end.
 
     Raises:
-        LocalError: it belongs to another user.
+        LocalError: it belongs to another user, or somebody has started it again meanwhile.
     """
     if not folder.root.is_dir():
         return False
-    with os_errors_explained(folder):
-        was_running = folder.is_held()
-        if was_running:
-            _end_supervisor(folder)
-        with folder.hold():
-            left = end_leftovers(folder)
-            with suppress(LocalError):
-                Postgres.at(folder.postgres, "").tidy()
+    was_running = folder.is_held()
+    if was_running:
+        _end_supervisor(folder)
+    with folder.hold():
+        left = end_leftovers(folder)
+        with suppress(LocalError):
+            Postgres.at(folder.postgres, "").tidy()
     return was_running or left > 0
 
 
 def _end_supervisor(folder: DataFolder) -> None:
-    deadline = time.monotonic() + STOP_WITHIN_S
-    asked: psutil.Process | None = None
-    while folder.is_held():
+    process = _supervisor(folder)
+    if process:
+        try:
+            process.terminate()
+            wait_gone([process], STOP_WITHIN_S)
+            # Does nothing if it has ended; psutil compares start times before it signals.
+            process.kill()
+            wait_gone([process], EXIT_WITHIN_S)
+        except psutil.NoSuchProcess:
+            return
+        except psutil.AccessDenied:
+            raise LocalError(f"the Odea in {folder.root} belongs to another user, who must stop it.") from None
+
+
+def _supervisor(folder: DataFolder) -> psutil.Process | None:
+    """The process that holds the folder; one that has just begun to hold it gets time to write its name."""
+    deadline = time.monotonic() + EXIT_WITHIN_S
+    while folder.is_held() and time.monotonic() < deadline:
         holder = folder.holder()
         process = holder.process() if holder else None
-        if process and not asked:
-            asked = process
-            with suppress(psutil.NoSuchProcess):
-                process.terminate()
-        if process and time.monotonic() > deadline:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+        if process:
+            return process
         time.sleep(PROBE_PAUSE_S)
+    return None
 
 
 def _spawn(folder: DataFolder, port: int, writing: int) -> subprocess.Popen[bytes]:

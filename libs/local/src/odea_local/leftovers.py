@@ -32,10 +32,10 @@ def end_leftovers(folder: DataFolder) -> int:
     found = _marked(folder)
     for process in found:
         _signal(process, signal.SIGTERM)
-    _wait(found, GRACE_S)
+    wait_gone(found, GRACE_S)
     for process in found:
         _signal(process, signal.SIGKILL)
-    _wait(found, KILL_WAIT_S)
+    wait_gone(found, KILL_WAIT_S)
     return len(found) + end_database(folder.postgres)
 
 
@@ -49,14 +49,21 @@ def end_database(cluster: Path) -> int:
     leaders = [process for process in found if process.pid == postmaster]
     for leader in leaders:
         _signal(leader, signal.SIGINT)
-    _wait(leaders, DATABASE_GRACE_S)
+    wait_gone(leaders, DATABASE_GRACE_S)
     # Backends without a postmaster do no more good: the next start recovers from the log whatever they did not finish.
     orphans = _working_in(cluster)
     for orphan in orphans:
         _signal(orphan, signal.SIGKILL)
-    _wait(orphans, KILL_WAIT_S)
+    wait_gone(orphans, KILL_WAIT_S)
     (cluster / "postmaster.pid").unlink(missing_ok=True)
     return len(found)
+
+
+def wait_gone(processes: list[psutil.Process], timeout_s: float) -> None:
+    """Wait until all have ended, or until the time is up. One that nobody reaps has ended, too."""
+    deadline = time.monotonic() + timeout_s
+    while any(map(_is_alive, processes)) and time.monotonic() < deadline:
+        time.sleep(PROBE_PAUSE_S)
 
 
 def _marked(folder: DataFolder) -> list[psutil.Process]:
@@ -82,13 +89,6 @@ def _recorded_pid(cluster: Path) -> int | None:
     with suppress(OSError, ValueError, IndexError):
         return int((cluster / "postmaster.pid").read_text().splitlines()[0])
     return None
-
-
-def _wait(processes: list[psutil.Process], timeout_s: float) -> None:
-    """Wait until all have ended; one that nobody reaps has ended too."""
-    deadline = time.monotonic() + timeout_s
-    while any(map(_is_alive, processes)) and time.monotonic() < deadline:
-        time.sleep(PROBE_PAUSE_S)
 
 
 def _is_alive(process: psutil.Process) -> bool:

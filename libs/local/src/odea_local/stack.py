@@ -1,12 +1,10 @@
 """A whole stack: start everything in the right order, keep it running, end it in reverse, leave nothing behind."""
 
 import asyncio
-import errno
 import os
 import signal
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from odea_local import credentials, ports, roles
 from odea_local.errors import LocalError
@@ -119,21 +117,21 @@ def serve(folder: DataFolder, port: int, listener: Callable[[Event], None]) -> N
     Raises:
         AlreadyRunningError: a stack runs in this folder.
         LocalError: it could not start, or was stopped before it was ready.
+        OSError: the folder cannot be used, or has no room.
     """
-    with os_errors_explained(folder):
-        folder.prepare()
-        with folder.hold():
-            adopt_orphans()
-            end_leftovers(folder)
-            recipe = _recipe(folder, port)
-            status = StackStatus(
-                state=State.STARTING,
-                url=recipe.url,
-                pid=os.getpid(),
-                since_ms=time.time_ns() // 1_000_000,
-                services=recipe.statuses(),
-            )
-            asyncio.run(_run(recipe, Journal(folder, status, listener)))
+    folder.prepare()
+    with folder.hold():
+        adopt_orphans()
+        end_leftovers(folder)
+        recipe = _recipe(folder, port)
+        status = StackStatus(
+            state=State.STARTING,
+            url=recipe.url,
+            pid=os.getpid(),
+            since_ms=time.time_ns() // 1_000_000,
+            services=recipe.statuses(),
+        )
+        asyncio.run(_run(recipe, Journal(folder, status, listener)))
 
 
 async def _run(recipe: Recipe, journal: Journal) -> None:
@@ -170,20 +168,3 @@ def _recipe(folder: DataFolder, port: int) -> Recipe:
     if port and not ports.is_free(port):
         raise LocalError(f"port {port} is taken by another program. Choose another one with --port.")
     return Recipe.of(folder, port or chosen.gateway, chosen, credentials.load_or_create(folder.credentials))
-
-
-@contextmanager
-def os_errors_explained(folder: DataFolder) -> Generator[None]:
-    """Turn what the system refuses into one line that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        advice = {
-            errno.ENOSPC: "Make room and try again.",
-            errno.EDQUOT: "Make room and try again.",
-            errno.EROFS: "Choose a folder that can be written with --data.",
-            errno.EACCES: f"Does {folder.root} belong to another user? Choose another folder with --data.",
-            errno.EPERM: f"Does {folder.root} belong to another user? Choose another folder with --data.",
-        }.get(error.errno or 0, "")
-        raise LocalError(f"{error.strerror or error}{where}. {advice}".rstrip()) from error

@@ -123,11 +123,16 @@ class OutgoingStream:
         try:
             yield
         except asyncio.CancelledError:
-            if self._interrupted and self._task.uncancel() <= before:
+            if self._let_go(before):
                 raise CancelledByReceiverError(self._reason) from None
             raise
         finally:
-            self._task = None
+            self._let_go(before)
+
+    def _let_go(self, before: int) -> bool:
+        """Take an interruption back from the task, however the block was left; whether it was the only cancellation."""
+        task, self._task = self._task, None
+        return task is not None and self._interrupted and task.uncancel() <= before
 
     def _interrupt(self, reason: CancelReason | None) -> None:
         if self._task and not self._interrupted:

@@ -1,0 +1,43 @@
+"""The whole stack, started as a person starts it, and what a test needs to look inside."""
+
+import os
+import tempfile
+from collections.abc import AsyncGenerator, Generator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from odea_contracts import keys, quota
+from odea_local.embedded import EmbeddedStack, embedded_stack
+from odea_runtime.bus import Bus
+from odea_runtime.settings import Settings, load
+from support.operator import Operator
+
+
+@pytest.fixture(scope="session")
+def stack() -> Generator[EmbeddedStack]:
+    """A stack that many tests share; whoever breaks it waits until it is whole again."""
+    # Not one of pytest's folders: each run of pytest closes those of all runs to the database's user.
+    with (
+        tempfile.TemporaryDirectory(prefix="odea-e2e-", ignore_cleanup_errors=True) as folder,
+        embedded_stack(Path(folder), {"ODEA_LOG_FORMAT": "json"}) as running,
+    ):
+        yield running
+
+
+@pytest.fixture
+async def operator(stack: EmbeddedStack) -> AsyncGenerator[Operator]:
+    """Somebody with access to the bus and the databases."""
+    environ = psutil.Process(stack.service("gateway").pid or os.getpid()).environ()
+    bus = Bus(load(Settings, {"ODEA_NATS_URL": environ["ODEA_NATS_URL"], "ODEA_CALL_TIMEOUT_S": "10"}), "operator")
+    await bus.start()
+    yield Operator(bus, stack)
+    await bus.stop()
+
+
+@pytest.fixture
+async def tenant(operator: Operator) -> tuple[keys.Tenant, str]:
+    """A tenant of the test's own with a generous plan, and its key."""
+    plan = quota.Plan(name="e2e", units=1_000_000, requests_per_minute=1_000_000, requests_burst=1_000_000)
+    return await operator.new_tenant(plan)

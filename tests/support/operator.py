@@ -1,0 +1,81 @@
+"""What an operator does to a stack, over the bus and in its databases."""
+
+import os
+from pathlib import Path
+
+import asyncpg
+import psutil
+
+from odea_contracts import keys, quota
+from odea_local.embedded import EmbeddedStack
+from odea_local.status import State
+from odea_runtime.bus import Bus
+from odea_runtime.ids import new_id
+
+
+class Operator:
+    """Makes tenants and keys, reads balances and records."""
+
+    def __init__(self, bus: Bus, stack: EmbeddedStack) -> None:
+        self.bus = bus
+        self._stack = stack
+
+    async def new_tenant(self, plan: quota.Plan) -> tuple[keys.Tenant, str]:
+        """A tenant under `plan`, and the text of a key for speech and usage."""
+        assert isinstance(await self.bus.call(quota.PLAN_SET, plan), quota.Plan)
+        tenant = await self.bus.call(keys.TENANT_CREATE, keys.TenantCreate(name=new_id("e2e"), plan=plan.name))
+        assert isinstance(tenant, keys.Tenant), tenant
+        account = quota.AccountSet(account_id=tenant.tenant_id, tenant_id=tenant.tenant_id, plan=plan.name)
+        assert isinstance(await self.bus.call(quota.ACCOUNT_SET, account), quota.Account)
+        return tenant, (await self.new_key(tenant.tenant_id)).secret
+
+    async def new_key(self, tenant_id: str) -> keys.Issued:
+        """A key for speech and usage."""
+        scopes = (keys.Scope.SPEECH, keys.Scope.USAGE_READ)
+        issued = await self.bus.call(keys.ISSUE, keys.Issue(tenant_id=tenant_id, name="e2e", scopes=scopes))
+        assert isinstance(issued, keys.Issued), issued
+        return issued
+
+    async def balance(self, account_id: str) -> quota.Balance:
+        """Where an account stands."""
+        account = await self.bus.call(quota.ACCOUNT_GET, quota.AccountRef(account_id=account_id))
+        assert isinstance(account, quota.Account), account
+        return account.balance
+
+    async def settled(self, tenant_id: str) -> dict[str, int]:
+        """What was charged for each request of a tenant, by request id; a request charged twice fails the test."""
+        connection = await asyncpg.connect(self.database_url("quota"))
+        try:
+            rows = await connection.fetch(
+                "SELECT request_id, units_settled FROM quota.resolutions"
+                " WHERE tenant_id = $1 AND kind = 'settled' AND units_settled > 0",
+                tenant_id,
+            )
+        finally:
+            await connection.close()
+        charges = {row["request_id"]: row["units_settled"] for row in rows}
+        assert len(charges) == len(rows), "a request was charged twice"
+        return charges
+
+    def database_url(self, service: str) -> str:
+        """The DSN that a service uses."""
+        pid = self._stack.service(service).pid
+        assert pid is not None
+        return psutil.Process(pid).environ()["ODEA_DATABASE_URL"]
+
+    def logs(self) -> str:
+        """Everything that the stack wrote to its logs."""
+        folder = Path(self._stack.folder.logs)
+        return "".join(path.read_text(errors="replace") for path in folder.iterdir() if path.is_file())
+
+    def signal(self, service: str, number: int) -> None:
+        """Send a signal to a part of the stack, to all of its processes: a database has many."""
+        pid = self._stack.service(service).pid
+        assert pid is not None
+        process = psutil.Process(pid)
+        for each in [process, *process.children(recursive=True)]:
+            os.kill(each.pid, number)
+
+    def whole(self) -> bool:
+        """Whether every part of the stack is ready."""
+        return all(service.state is State.READY for service in self._stack.status().services)
