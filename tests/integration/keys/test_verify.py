@@ -177,7 +177,7 @@ async def test_every_class_of_refusal_asks_the_storage_the_same(
         sent.clear()
         assert await handlers.verify(request) == Refused(reason=refusal)
         done.append(sent.copy())
-    assert sum(count for query, count in done[1].items() if "FROM keys.secrets" in query) == 1
+    assert sum(count for query, count in done[1].items() if "JOIN keys.secrets" in query) == 1
     assert all(each == done[1] for each in done[1:]), done
     await storage.stop()
 

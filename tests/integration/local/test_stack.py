@@ -185,6 +185,15 @@ def test_a_taken_port_is_one_clear_line_before_anything_starts(make_stack: MakeS
     assert not stack.folder.postgres.exists()
 
 
+def test_a_folder_that_cannot_be_used_is_one_clear_line(make_stack: MakeStack) -> None:
+    stack = make_stack("a file")
+    stack.folder.root.touch()
+    failed = EmbeddedStack(stack.folder.root / "data").up()
+    stack.folder.root.unlink()
+    assert failed.returncode == 1
+    assert one_line(failed.stderr).startswith("odea: Not a directory")
+
+
 @pytest.mark.parametrize(
     ("name", "mood", "reason"),
     [

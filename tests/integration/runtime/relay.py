@@ -18,7 +18,8 @@ from odea_runtime.settings import DatabaseSettings, load
 
 INSERT = """
 INSERT INTO quota.outbox (subject, event_id, source, body)
-SELECT $1, gen_random_uuid(), 'odea/quota', convert_to(number::text, 'UTF8') FROM generate_series($2::int, $3::int) AS number
+SELECT $1, gen_random_uuid(), 'odea/quota', convert_to(number::text, 'UTF8')
+FROM generate_series($2::int, $3::int) AS number
 """
 
 
@@ -39,9 +40,7 @@ class Ledger:
 
     async def waiting(self) -> int:
         """How many events have not left."""
-        async with connected(self._dsn) as connection:
-            count: int = await connection.fetchval("SELECT count(*) FROM quota.outbox")
-        return count
+        return await count(self._dsn, "SELECT count(*) FROM quota.outbox")
 
     async def is_empty(self) -> bool:
         return await self.waiting() == 0
@@ -93,13 +92,19 @@ async def numbers(bus: Bus, subject: str) -> list[int]:
 
 
 async def count_stored(bus: Bus, subject: str) -> int:
-    info = await bus.client.jetstream().stream_info(STREAM_EVENTS, subjects_filter=subject)
+    info = await bus.client.jetstream(timeout=1).stream_info(STREAM_EVENTS, subjects_filter=subject)
     return (info.state.subjects or {}).get(subject, 0)
+
+
+async def count(dsn: str, query: str) -> int:
+    """The number that `query` gives."""
+    async with connected(dsn) as connection:
+        found = await connection.fetchval(query)
+    assert isinstance(found, int)
+    return found
 
 
 async def terminate(admin_dsn: str, condition: str) -> int:
     """End the database's sessions that `condition` names, as an operator or a failover would."""
-    query = f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND {condition}"
-    async with connected(admin_dsn) as connection:
-        count: int = await connection.fetchval(query)
-    return count
+    sessions = f"FROM pg_stat_activity WHERE datname = current_database() AND {condition}"
+    return await count(admin_dsn, f"SELECT count(pg_terminate_backend(pid)) {sessions}")

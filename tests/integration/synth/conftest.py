@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from integration.synth.harness import House, open_house, synth_settings
+from integration.synth.harness import House, open_house, synth_settings, with_provider
 from support.databases import Databases
 from support.scripted import ScriptedProvider
 
@@ -25,7 +25,7 @@ async def house(
     nats_url: str, databases: Databases, provider: ScriptedProvider, house_settings: dict[str, str]
 ) -> AsyncGenerator[House]:
     settings = synth_settings(nats_url, await databases.create("synth"), **house_settings)
-    async with open_house(settings, await databases.create("quota"), provider) as opened:
+    async with open_house(settings, await databases.create("quota"), with_provider(provider, settings)) as opened:
         yield opened
 
 

@@ -5,7 +5,8 @@ import json
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 import msgspec
@@ -29,6 +30,7 @@ from odea_synth.providers.base import Provider
 from odea_synth.settings import SynthSettings
 from support.waiting import until
 
+Serve: TypeAlias = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 RequestT = TypeVar("RequestT", bound=Message)
 
 WITHIN_S = 15.0
@@ -61,7 +63,7 @@ class Service:
 
     def __init__(
         self,
-        serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]],
+        serve: Serve,
         bus: Bus,
         probe: Endpoint[Any, Any],
         message: Message,
@@ -317,6 +319,11 @@ def quota_settings(nats_url: str, dsn: str) -> QuotaSettings:
     return load(QuotaSettings, environ)
 
 
+def with_provider(provider: Provider, settings: SynthSettings) -> Serve:
+    """The synth service in this process, speaking with `provider`."""
+    return partial(serve_provider, provider, settings)
+
+
 @asynccontextmanager
 async def open_caller(settings: SynthSettings) -> AsyncGenerator[Caller]:
     """A caller on a connection of its own."""
@@ -331,7 +338,7 @@ async def open_caller(settings: SynthSettings) -> AsyncGenerator[Caller]:
 
 
 @asynccontextmanager
-async def open_house(settings: SynthSettings, quota_dsn: str, provider: Provider) -> AsyncGenerator[House]:
+async def open_house(settings: SynthSettings, quota_dsn: str, serve_synth: Serve) -> AsyncGenerator[House]:
     """Both services, answering."""
     dsn = settings.database_url.get_secret_value()
     nats_url = settings.nats_url.get_secret_value()
@@ -341,10 +348,8 @@ async def open_house(settings: SynthSettings, quota_dsn: str, provider: Provider
         house = House(
             bus=caller.bus,
             streams=caller.streams,
-            quota=Service(lambda stop: serve_quota(of_quota, stop), caller.bus, quota.PLAN_LIST, quota.PlanList()),
-            synth=Service(
-                lambda stop: serve_provider(provider, settings, stop), caller.bus, synth.MODELS, synth.Models()
-            ),
+            quota=Service(partial(serve_quota, of_quota), caller.bus, quota.PLAN_LIST, quota.PlanList()),
+            synth=Service(serve_synth, caller.bus, synth.MODELS, synth.Models()),
             ledger=await stack.enter_async_context(asyncpg.create_pool(quota_dsn, min_size=0, max_size=4)),
             log=await stack.enter_async_context(asyncpg.create_pool(dsn, min_size=0, max_size=2)),
         )

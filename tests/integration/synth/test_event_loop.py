@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from integration.synth.harness import open_house, request, synth_settings
+from integration.synth.harness import open_house, request, synth_settings, with_provider
 from odea_contracts.synth import AudioFormat
 from odea_synth.providers.piper import PiperOptions, PiperProvider
 from support.databases import Databases
@@ -13,9 +13,10 @@ from support.databases import Databases
 
 async def test_piper_and_the_encoder_do_not_hold_up_the_loop(nats_url: str, databases: Databases) -> None:
     """One long sentence takes Piper and the MP3 encoder a second and more, in which others must be served."""
-    sentence = "and so it went on without a stop or a comma " * 12
+    sentence = "and so it went on without a stop or a comma " * 6
     settings = synth_settings(nats_url, await databases.create("synth"))
-    async with open_house(settings, await databases.create("quota"), PiperProvider(PiperOptions())) as house:
+    piper = PiperProvider(PiperOptions())
+    async with open_house(settings, await databases.create("quota"), with_provider(piper, settings)) as house:
         account = await house.open_account(units=10_000)
         warm = await house.hear(request(account, "Ready?", voice="alloy"))
         assert warm.tail.units == 6
@@ -24,8 +25,8 @@ async def test_piper_and_the_encoder_do_not_hold_up_the_loop(nats_url: str, data
             began = time.monotonic()
             await house.hear(asked)
             took_s = time.monotonic() - began
-    # The machine may keep the loop waiting for a moment. Work on the loop would keep it waiting for most of the time.
-    assert max(stalls) < max(0.1, took_s / 4), f"{max(stalls):.3f} s of {took_s:.1f} s"
+    # A busy machine, which takes longer in all, may keep the loop waiting for longer, too.
+    assert max(stalls) < max(0.1, took_s / 10), f"{max(stalls):.3f} s of {took_s:.1f} s"
 
 
 @asynccontextmanager

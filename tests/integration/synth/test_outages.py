@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from integration.synth.harness import WITHIN_S, Books, House, listen, open_house, request, synth_settings
+from integration.synth.harness import WITHIN_S, Books, House, listen, open_house, request, synth_settings, with_provider
 from odea_contracts import quota
 from odea_runtime.streams import StreamBrokenError
 from support.databases import Databases
@@ -20,7 +20,7 @@ async def test_a_database_that_is_away_at_the_end_is_waited_for(
     """Both of them: the charge and the row in the log are written when it is back, each once."""
     databases = Databases(breakable_postgres.dsn)
     settings = synth_settings(nats_url, await databases.create("synth"))
-    async with open_house(settings, await databases.create("quota"), provider) as house:
+    async with open_house(settings, await databases.create("quota"), with_provider(provider, settings)) as house:
         asked = request(await house.open_account(), "Said while the database was away.")
         gate = asyncio.Event()
         provider.announce(asked.input, spoken(33), gate.wait)
@@ -44,12 +44,10 @@ async def test_a_database_that_is_away_at_the_end_is_waited_for(
         )
 
 
-async def test_speech_does_not_need_the_log(
-    nats_url: str, databases: Databases, provider: ScriptedProvider
-) -> None:
+async def test_speech_does_not_need_the_log(nats_url: str, databases: Databases, provider: ScriptedProvider) -> None:
     """The service starts, speaks and ends while its own database is away."""
     settings = synth_settings(nats_url, "postgresql://odea_synth:tests-only@127.0.0.1:1/odea")
-    async with open_house(settings, await databases.create("quota"), provider) as house:
+    async with open_house(settings, await databases.create("quota"), with_provider(provider, settings)) as house:
         asked = request(await house.open_account(), "Off the record.")
         provider.announce(asked.input, spoken(15))
         assert (await house.hear(asked)).tail.units == 15
@@ -58,7 +56,7 @@ async def test_speech_does_not_need_the_log(
 @pytest.fixture
 async def house(breakable_nats: NatsServer, databases: Databases, provider: ScriptedProvider) -> AsyncGenerator[House]:
     settings = synth_settings(breakable_nats.url, await databases.create("synth"))
-    async with open_house(settings, await databases.create("quota"), provider) as opened:
+    async with open_house(settings, await databases.create("quota"), with_provider(provider, settings)) as opened:
         yield opened
 
 

@@ -1,4 +1,4 @@
-"""The service ends: what can finish finishes, what can't is cut visibly and written off, and no hold is left to time."""
+"""The service ends: what can finish does, what can't is cut visibly and written off, and no hold stays."""
 
 import asyncio
 import time

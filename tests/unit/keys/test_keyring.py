@@ -27,6 +27,7 @@ def digest_of(secret: NewSecret) -> str:
 
 def stored(secret: NewSecret) -> StoredSecret:
     return StoredSecret(
+        known=True,
         tenant_id="ten_1",
         key_id="key_1",
         scopes=(Scope.SPEECH, Scope.ADMIN),
@@ -44,11 +45,24 @@ RING = Keyring((OLD,))
 SECRET = RING.new_secret()
 DIGEST = digest_of(SECRET)
 STORED = stored(SECRET)
+UNKNOWN = StoredSecret(
+    known=False,
+    tenant_id="",
+    key_id="",
+    scopes=(),
+    own_account=False,
+    pepper_id="",
+    hash=b"",
+    expires_at_ms=None,
+    revoked=False,
+    suspended=False,
+    now_ms=NOW_MS,
+)
 WRONG = hashlib.sha512(b"guess").hexdigest()
 
 CLASSES = {
     "good": (STORED, DIGEST),
-    "unknown": (None, DIGEST),
+    "unknown": (UNKNOWN, DIGEST),
     "wrong secret": (STORED, WRONG),
     "revoked": (replace(STORED, revoked=True), DIGEST),
     "expired": (replace(STORED, expires_at_ms=NOW_MS), DIGEST),
@@ -90,8 +104,8 @@ def test_who_lacks_the_secret_learns_nothing_of_the_key(change: dict[str, int]) 
 
 
 def test_nobody_has_the_decoy() -> None:
-    assert RING.judge(None, DIGEST) == Refused(reason=Refusal.UNKNOWN)
-    assert RING.judge(None, hashlib.sha512(b"").hexdigest()) == Refused(reason=Refusal.UNKNOWN)
+    assert RING.judge(UNKNOWN, DIGEST) == Refused(reason=Refusal.UNKNOWN)
+    assert RING.judge(UNKNOWN, hashlib.sha512(b"").hexdigest()) == Refused(reason=Refusal.UNKNOWN)
 
 
 def test_every_class_costs_one_hash_and_one_comparison_of_equal_lengths(monkeypatch: pytest.MonkeyPatch) -> None:

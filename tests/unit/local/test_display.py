@@ -40,13 +40,14 @@ def test_without_a_terminal_each_change_is_a_line(tmp_path: Path) -> None:
         Event(service="postgres", state=State.READY, text="in 0.5 s"),
         Event(state=State.READY, text="in 1.0 s"),
         Event(service="keys", state=State.RESTARTING, text="killed by SIGKILL [/] oddly"),
+        Event(service="keys", state=State.RESTARTING),
         Event(state=State.STOPPING),
     ):
         display.on_event(event)
     assert [line.strip() for line in text(shown).splitlines() if line.strip()][1:] == [
         "✓ postgres ready in 0.5 s",
         "Ready in 1.0 s.",
-        "↻ keys restarting killed by SIGKILL [/] oddly",
+        "↻ keys killed by SIGKILL [/] oddly",
         "stopping …",
     ]
 

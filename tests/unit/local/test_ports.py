@@ -39,6 +39,13 @@ def test_a_new_port_is_not_one_that_another_part_remembers(tmp_path: Path, monke
         assert claim(tmp_path / "state.json").nats == PORT_MIN - 1
 
 
+def test_the_gateways_own_port_is_given_to_nobody_else(tmp_path: Path) -> None:
+    first = claim(tmp_path / "state.json")
+    second = claim(tmp_path / "state.json", avoid=first.nats)
+    assert second.nats != first.nats
+    assert second.keys_ops == first.keys_ops
+
+
 @pytest.mark.parametrize("content", ["", "{", '{"nats": "x"}', '{"nats": 80, "keys_ops": 80}'])
 def test_a_damaged_file_costs_nothing_but_the_memory(tmp_path: Path, content: str) -> None:
     path = tmp_path / "state.json"

@@ -144,5 +144,7 @@ def _summary(results: Sequence[Result]) -> Table:
     for result in results:
         mark = Text("✓", style="green") if result.passed else Text("✗", style="red")
         took = Text(f"{result.took_s:.1f} s", justify="right")
-        table.add_row(mark, result.check.title, took, Text(result.last_line, style="dim"))
+        table.add_row(
+            mark, result.check.title, took, Text(result.last_line, style="dim", no_wrap=True, overflow="ellipsis")
+        )
     return table

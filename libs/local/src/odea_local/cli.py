@@ -1,8 +1,10 @@
 """The `odea` command."""
 
+import io
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -32,6 +34,10 @@ COLOURS = ("blue", "magenta", "cyan", "green", "yellow", "bright_blue", "bright_
 
 def main() -> None:
     """Run the command; every failure is one line on stderr and a non-zero exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal without our signs shows question marks, and the command works all the same.
+            stream.reconfigure(errors="replace")
     errors = Console(stderr=True, highlight=False)
     try:
         status = cli.main(prog_name="odea", standalone_mode=False)
@@ -153,9 +159,10 @@ def show_logs(data: Path, service: str | None, follow: bool, lines: int) -> None
     """Show the last lines of one service's log, or of all."""
     names = (service,) if service else LOG_NAMES
     width = max(map(len, names))
-    for name, line in logs.read(data.resolve() / "logs", names, lines, follow=follow):
-        prefix = "" if service else click.style(f"{name:<{width}} │ ", fg=COLOURS[LOG_NAMES.index(name)])
-        click.echo(f"{prefix}{line}")
+    with suppress(KeyboardInterrupt):
+        for name, line in logs.read(data.resolve() / "logs", names, lines, follow=follow):
+            prefix = "" if service else click.style(f"{name:<{width}} │ ", fg=COLOURS[LOG_NAMES.index(name)])
+            click.echo(f"{prefix}{line}")
 
 
 @cli.command()

@@ -41,8 +41,8 @@ class StartDisplay:
             self._on_stack(event)
         elif self._live:
             self._live.update(self._table())
-        elif event.state in {State.READY, State.RESTARTING, State.FAILED, State.STOPPED}:
-            self._console.print(_line(event))
+        elif event.state in {State.READY, State.FAILED, State.STOPPED} or _is_news(event):
+            self._console.print(_line(event), soft_wrap=True)
         if event.service == "postgres" and event.state == State.STARTING and event.text:
             self._console.print(f"  [dim]{escape(event.service)} {escape(event.text)}[/]")
 
@@ -116,9 +116,15 @@ def print_status(console: Console, status: StackStatus) -> None:
     console.print(Padding(table, (0, 0, 1, 2)))
 
 
+def _is_news(event: Event) -> bool:
+    """A death is; that the process has been started again is not, until it is ready."""
+    return event.state == State.RESTARTING and bool(event.text)
+
+
 def _line(event: Event) -> Text:
     glyph, style = STYLES[event.state]
-    return Text.assemble((f"  {glyph} ", style), f"{event.service} ", (f"{event.state} {event.text}".strip(), "dim"))
+    text = event.text if _is_news(event) else f"{event.state} {event.text}".strip()
+    return Text.assemble((f"  {glyph} ", style), f"{event.service} ", (text, "dim"))
 
 
 def _ago(since_ms: int) -> str:

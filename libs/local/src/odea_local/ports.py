@@ -32,14 +32,19 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
     """Only used when a free port was asked for."""
 
 
-def claim(path: Path) -> Ports:
-    """The remembered ports; those that are taken by another program meanwhile are chosen anew and remembered."""
+def claim(path: Path, avoid: int = 0) -> Ports:
+    """The remembered ports; those that another program took meanwhile are chosen anew and remembered.
+
+    Args:
+        path: where they are remembered.
+        avoid: a port that is meant for something else.
+    """
     remembered = Ports()
     with suppress(FileNotFoundError, msgspec.DecodeError):
         remembered = msgspec.json.decode(path.read_bytes(), type=Ports)
     numbers = list(msgspec.structs.astuple(remembered))
     for place, number in enumerate(numbers):
-        others = numbers[:place] + numbers[place + 1 :]
+        others = [*numbers[:place], *numbers[place + 1 :], avoid]
         if number in others or not PORT_MIN <= number <= PORT_MAX or not is_free(number):
             numbers[place] = find_free(avoid=others)
     ports = Ports(**dict(zip(Ports.__struct_fields__, numbers, strict=True)))

@@ -38,7 +38,7 @@ async def ensure(postgres: Postgres, roles: tuple[Role, ...]) -> None:
         raise LocalError(
             "the database does not take the password in secrets.json. Put the file back that was made with it."
         ) from None
-    except (asyncpg.PostgresError, OSError) as error:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         raise LocalError(f"the database could not be set up: {error}") from error
 
 

@@ -148,23 +148,29 @@ async def _run(recipe: Recipe, journal: Journal) -> None:
     starting, stopping = asyncio.create_task(stack.start()), asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if not starting.done():
-            raise LocalError("stopped before it was ready.")
-        if not stop.is_set():
-            starting.result()
-            journal.tell(Event(state=State.READY, text=f"in {time.monotonic() - began:.1f} s", url=recipe.url))
-            await stop.wait()
+        _check_started(starting)
+        journal.tell(Event(state=State.READY, text=f"in {time.monotonic() - began:.1f} s", url=recipe.url))
+        await stop.wait()
+    except LocalError as error:
+        journal.tell(Event(state=State.FAILED, text=str(error)))
+        raise
     finally:
         starting.cancel()
-        await asyncio.wait({starting})
+        await asyncio.gather(starting, return_exceptions=True)
         stop.set()
         journal.tell(Event(state=State.STOPPING))
         await stack.stop(hurry)
         journal.tell(Event(state=State.STOPPED))
 
 
+def _check_started(starting: asyncio.Task[None]) -> None:
+    if not starting.done():
+        raise LocalError("stopped before it was ready.")
+    starting.result()
+
+
 def _recipe(folder: DataFolder, port: int) -> Recipe:
-    chosen = ports.claim(folder.ports)
+    chosen = ports.claim(folder.ports, avoid=port)
     if port and not ports.is_free(port):
         raise LocalError(f"port {port} is taken by another program. Choose another one with --port.")
     return Recipe.of(folder, port or chosen.gateway, chosen, credentials.load_or_create(folder.credentials))

@@ -86,7 +86,9 @@ class Journal:
         # A full disk must not end a stack that serves; the next change writes the file again.
         with suppress(OSError):
             write_atomically(self._folder.status, msgspec.json.encode(self.status), mode=0o644)
-        self._listener(event)
+        # Nor must a terminal that is gone: the signal that tells of it ends the stack in order.
+        with suppress(OSError):
+            self._listener(event)
 
 
 def read_status(folder: DataFolder) -> StackStatus | None:

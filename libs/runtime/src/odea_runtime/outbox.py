@@ -28,6 +28,8 @@ _ACK_S: Final = 2.0
 _EVENTS_AGE_S: Final = 30 * 24 * 3600
 _EVENTS_BYTES_MAX: Final = 1024**3
 _DUPLICATES_S: Final = 600
+_CREATE_ATTEMPTS: Final = 5
+_CREATE_PAUSE_S: Final = 0.1
 
 _RELAYED = Counter("odea_outbox_relayed_total", "Events handed to JetStream")
 _WAITING = Gauge("odea_outbox_waiting", "Events that have not been handed over")
@@ -54,13 +56,19 @@ async def ensure_events_stream(bus: Bus) -> None:
         duplicate_window=_DUPLICATES_S,
     )
     jetstream = bus.client.jetstream(timeout=_ACK_S)
-    try:
+    for attempt in range(_CREATE_ATTEMPTS):
         try:
-            await jetstream.stream_info(STREAM_EVENTS)
-        except nats.js.errors.NotFoundError:
-            await jetstream.add_stream(config)
-    except (nats.errors.Error, TimeoutError) as error:
-        raise EventsUnavailableError(repr(error)) from error
+            try:
+                await jetstream.stream_info(STREAM_EVENTS)
+            except nats.js.errors.NotFoundError:
+                await jetstream.add_stream(config)
+        except (nats.errors.Error, TimeoutError) as error:
+            # Services that start together make it together; the server takes one and refuses the others for a moment.
+            if not isinstance(error, nats.js.errors.APIError) or attempt + 1 == _CREATE_ATTEMPTS:
+                raise EventsUnavailableError(repr(error)) from error
+            await asyncio.sleep(_CREATE_PAUSE_S)
+        else:
+            return
 
 
 class Outbox:

@@ -1,8 +1,8 @@
 """What the gateway can be told. Every bound of the edge has its name here."""
 
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from odea_runtime.settings import Address, AddressSetting
 from odea_runtime.streams import StreamSettings
@@ -29,14 +29,14 @@ class GatewaySettings(StreamSettings):
     connection_buffer_bytes: Annotated[int, Field(ge=8192, le=1_048_576)] = 65_536
     """What is buffered of a connection each way; a request's head must fit."""
 
-    body_bytes_max: Annotated[int, Field(ge=1024, le=16_777_216)] = 131_072
-    """The longest body of a request. The default holds the longest text and instructions, all of it escaped."""
     body_pieces_max: Annotated[int, Field(ge=16, le=100_000)] = 1024
     """In how many pieces a body may arrive; each costs the same, however short it is."""
     body_s: Annotated[float, Field(gt=0, le=600)] = 10.0
     """How long a body may take to arrive."""
     text_chars_max: Annotated[int, Field(ge=1, le=100_000)] = 4096
     """The longest text to speak, in characters after cleaning."""
+    body_bytes_max: Annotated[int, Field(ge=1024, le=16_777_216, validate_default=True)] = 131_072
+    """The longest body of a request. The default holds the longest text and instructions, all of it escaped."""
 
     head_s: Annotated[float, Field(gt=0, le=600)] = 30.0
     """How long the first audio may take."""
@@ -56,9 +56,10 @@ class GatewaySettings(StreamSettings):
     access_log: bool = True
     """Whether each request is a line in the log."""
 
-    @model_validator(mode="after")
-    def _body_holds_text(self) -> Self:
-        needed = _ESCAPED_BYTES * (self.text_chars_max + INSTRUCTIONS_CHARS_MAX)
-        if self.body_bytes_max < needed:
-            raise ValueError(f"BODY_BYTES_MAX must be at least {needed} for TEXT_CHARS_MAX={self.text_chars_max}")
-        return self
+    @field_validator("body_bytes_max")
+    @classmethod
+    def _holds_the_text(cls, bytes_max: int, info: ValidationInfo) -> int:
+        needed = _ESCAPED_BYTES * (info.data.get("text_chars_max", 0) + INSTRUCTIONS_CHARS_MAX)
+        if bytes_max < needed:
+            raise ValueError(f"must be at least {needed} to hold the longest text with every character escaped")
+        return bytes_max

@@ -32,6 +32,8 @@ class NewSecret:
 class StoredSecret:
     """What the storage knows of a secret, its key and its tenant, at one moment of the database's clock."""
 
+    known: bool
+    """Whether anybody has the public id. If not, the rest is empty."""
     tenant_id: str
     key_id: str
     scopes: tuple[Scope, ...]
@@ -59,7 +61,8 @@ class Keyring:
     def __init__(self, peppers: tuple[Pepper, ...]) -> None:
         self._newest = peppers[0]
         self._peppers = {pepper.pepper_id: pepper for pepper in peppers}
-        self._decoy = _decoy(self._newest.pepper_id)
+        # Random in place of a hash: no digest is known that makes it.
+        self._decoy = (self._newest.pepper_id, secrets.token_bytes(HASH_BYTES))
 
     def new_secret(self) -> NewSecret:
         """A secret of 512 random bits under a random public id."""
@@ -72,20 +75,19 @@ class Keyring:
             text=format_key(public_id, secret),
         )
 
-    def judge(self, stored: StoredSecret | None, digest: str) -> Principal | Refused:
-        """Whether `digest` is of the living secret of a living key; `None` is a public id that nobody has.
+    def judge(self, stored: StoredSecret, digest: str) -> Principal | Refused:
+        """Whether `digest` is of the living secret of a living key.
 
         Raises:
             UnknownPepperError: it cannot be told.
         """
-        judged = stored or self._decoy
-        pepper = self._peppers.get(judged.pepper_id)
+        pepper_id, expected = (stored.pepper_id, stored.hash) if stored.known else self._decoy
+        pepper = self._peppers.get(pepper_id)
         if pepper is None:
-            raise UnknownPepperError(judged.pepper_id)
-        reason = _refusal(judged, matches=hmac.compare_digest(_hash(pepper, digest), judged.hash))
-        if stored is None:
-            return Refused(reason=Refusal.UNKNOWN)
-        return Refused(reason=reason) if reason else _principal(judged)
+            raise UnknownPepperError(pepper_id)
+        matches = hmac.compare_digest(_hash(pepper, digest), expected)
+        reason = _refusal(stored, matches=matches)
+        return Refused(reason=reason) if reason else _principal(stored)
 
 
 def ordered_scopes(scopes: Iterable[Scope]) -> tuple[Scope, ...]:
@@ -99,6 +101,8 @@ def _hash(pepper: Pepper, digest: str) -> bytes:
 
 
 def _refusal(stored: StoredSecret, *, matches: bool) -> Refusal | None:
+    if not stored.known:
+        return Refusal.UNKNOWN
     if not matches:
         return Refusal.WRONG_SECRET
     if stored.revoked:
@@ -118,20 +122,4 @@ def _principal(stored: StoredSecret) -> Principal:
         scopes=stored.scopes,
         accounts=accounts,
         expires_at_ms=stored.expires_at_ms,
-    )
-
-
-def _decoy(pepper_id: str) -> StoredSecret:
-    """A secret that nobody has: its hash is random, so no digest is known that makes it."""
-    return StoredSecret(
-        tenant_id="",
-        key_id="",
-        scopes=(),
-        own_account=False,
-        pepper_id=pepper_id,
-        hash=secrets.token_bytes(HASH_BYTES),
-        expires_at_ms=None,
-        revoked=False,
-        suspended=False,
-        now_ms=0,
     )

@@ -47,11 +47,10 @@ class Store:
         self._queries: Any = database.queries
         self._journal = Journal(database.queries)
 
-    async def find_secret(self, public_id: str) -> StoredSecret | None:
-        """The secret with this public id, its key and its tenant, at this moment."""
+    async def find_secret(self, public_id: str) -> StoredSecret:
+        """The secret with this public id, its key and its tenant, at this moment; an unknown one too has an answer."""
         async with self._database.connection() as connection:
-            row = await self._queries.find_secret(connection, public_id=public_id)
-        return None if row is None else _to(StoredSecret, row)
+            return _to(StoredSecret, await self._queries.find_secret(connection, public_id=public_id))
 
     async def create_tenant(self, request: TenantCreate) -> Tenant:
         """A new tenant, or the one that has the name already, unchanged."""
@@ -92,9 +91,7 @@ class Store:
     async def keys(self, request: KeyList, *, limit: int) -> tuple[Key, ...] | Failure:
         """At most `limit` keys of the tenant from behind `request.after`, in order of creation."""
         async with self._database.connection() as connection:
-            found = self._queries.keys_after(
-                connection, tenant_id=request.tenant_id, after=request.after, limit=limit
-            )
+            found = self._queries.keys_after(connection, tenant_id=request.tenant_id, after=request.after, limit=limit)
             page = tuple([_to(Key, row) async for row in found])
             if not page and isinstance(missing := await self._tenant(connection, request.tenant_id), Failure):
                 return missing

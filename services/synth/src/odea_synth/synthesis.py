@@ -1,5 +1,6 @@
 """The rules of speech: which provider speaks a request, what an error means to the caller, what is charged. No I/O."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -106,7 +107,9 @@ class Catalogue:
 
 def provider_failure(error: ProviderError) -> Failure:
     """What a caller hears of a provider's error: its public text, never its detail."""
-    retry_after_ms = None if error.retry_after_s is None else int(error.retry_after_s * 1000)
+    wait_s = error.retry_after_s
+    # Providers take it from upstream's headers, which may say anything.
+    retry_after_ms = int(max(wait_s, 0.0) * 1000) if wait_s is not None and math.isfinite(wait_s) else None
     return failure(_CODES[error.error_class], error.message, retry_after_ms=retry_after_ms)
 
 
