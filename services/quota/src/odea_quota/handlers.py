@@ -34,6 +34,10 @@ class Handlers:
         answer(quota.PLAN_LIST, self.list_plans)
         answer(quota.ACCOUNT_SET, self.set_account)
         answer(quota.ACCOUNT_GET, self.get_account)
+        answer(quota.ACCOUNT_SUSPEND, self.suspend_account)
+        answer(quota.ACCOUNT_RESUME, self.resume_account)
+        answer(quota.TOP_UP, self.top_up)
+        answer(quota.USAGE_SERIES, self.usage_series)
 
     async def reserve(self, message: quota.Reserve) -> quota.ReserveReply:
         """Hold units, or say which limit refuses."""
@@ -74,6 +78,22 @@ class Handlers:
     async def get_account(self, message: quota.AccountRef) -> quota.AccountReply:
         """Read an account."""
         return await self._plans.get_account(message.account_id)
+
+    async def suspend_account(self, message: quota.AccountRef) -> quota.AccountReply:
+        """Let an account hold nothing more."""
+        return await self._plans.suspend_account(message.account_id, suspended=True)
+
+    async def resume_account(self, message: quota.AccountRef) -> quota.AccountReply:
+        """Let a suspended account hold again."""
+        return await self._plans.suspend_account(message.account_id, suspended=False)
+
+    async def top_up(self, message: quota.TopUp) -> quota.AccountReply:
+        """Give an account extra units."""
+        return await self._plans.top_up(message)
+
+    async def usage_series(self, message: quota.UsageSeries) -> quota.UsageSeriesReply:
+        """What a tenant used, by day and key."""
+        return await self._plans.usage_series(message)
 
     async def open_tenant_account(self, event: TenantEvent) -> None:
         """A tenant was created: open its account. Doing it twice changes nothing."""
