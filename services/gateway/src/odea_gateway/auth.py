@@ -10,7 +10,7 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.types import Guard
 
-from odea_contracts.errors import ERRORS, ErrorCode, failure
+from odea_contracts.errors import ErrorCode, failure
 from odea_contracts.keys import Principal, Scope
 from odea_contracts.keytext import parse_key
 from odea_gateway.principals import Principals

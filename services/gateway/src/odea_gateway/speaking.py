@@ -10,9 +10,7 @@ up; the connection that hangs on it is closed by the kernel (see `server`). Both
 """
 
 import asyncio
-import base64
 import time
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Final
 
@@ -23,14 +21,13 @@ from prometheus_client import Histogram
 
 from odea_contracts import subjects
 from odea_contracts.errors import ErrorCode
-from odea_contracts.synth import HEADER_DEADLINE_MS, HEADER_REQUEST_ID, CancelReason, Head, Speak
+from odea_contracts.synth import HEADER_DEADLINE_MS, HEADER_REQUEST_ID, CancelReason, Speak
 from odea_gateway.clientwatch import ClientGoneError, ClientWatch
-from odea_gateway.problems import ProblemError, problem
-from odea_gateway.ratelimits import rate_limit_headers
+from odea_gateway.problems import problem
 from odea_gateway.settings import GatewaySettings
 from odea_gateway.trace import Trace, trace_of
 from odea_runtime.bus import BusError
-from odea_runtime.streams import IncomingStream, RefusedError, StreamBrokenError, Streams
+from odea_runtime.streams import RefusedError, StreamBrokenError, Streams
 
 _PIECE_BYTES: Final = 16 * 1024
 """Audio is handed to the server in pieces of this size, so that a slow client is seen to take some of it."""

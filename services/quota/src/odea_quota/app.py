@@ -4,7 +4,7 @@ import asyncio
 from contextlib import AsyncExitStack
 
 from odea_contracts import subjects
-from odea_contracts.keys import TenantEvent
+from odea_contracts.keys import KeyEvent, TenantEvent
 from odea_quota.batcher import Batcher
 from odea_quota.handlers import Handlers
 from odea_quota.plan_store import PlanStore
@@ -46,6 +46,7 @@ async def serve(settings: QuotaSettings, stop: asyncio.Event) -> None:
         TenantEvent,
         handlers.open_tenant_account,
     )
+    follower.follow(lambda: bus, subjects.DURABLE_QUOTA_KEYS, subjects.KEYS_ISSUED, KeyEvent, handlers.open_key_account)
     bus = Bus(settings, subjects.QUOTA, router, follower.router)
     outbox = Outbox(database, bus)
     sweeper = Sweeper(store, batcher, every_s=settings.quota_sweep_s)

@@ -7,7 +7,7 @@ from faststream.nats import NatsRouter
 
 from odea_contracts import quota
 from odea_contracts.errors import ErrorCode
-from odea_contracts.keys import TenantEvent
+from odea_contracts.keys import KeyEvent, TenantEvent
 from odea_quota.batcher import Batcher
 from odea_quota.plan_store import PlanStore
 from odea_runtime.bus import serve
@@ -98,3 +98,8 @@ class Handlers:
     async def open_tenant_account(self, event: TenantEvent) -> None:
         """A tenant was created: open its account. Doing it twice changes nothing."""
         await self._plans.open_account(event.tenant_id, event.tenant_id, event.plan or "default")
+
+    async def open_key_account(self, event: KeyEvent) -> None:
+        """A key was issued: if it has a budget of its own, open its account. Doing it twice changes nothing."""
+        if event.plan and isinstance(event.key_id, str):
+            await self._plans.open_account(event.key_id, event.tenant_id, event.plan)
