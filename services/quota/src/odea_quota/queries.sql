@@ -100,7 +100,7 @@ SELECT subject, event_id, 'odea/quota', body FROM n;
 SELECT hold_id::text FROM quota.holds WHERE lease_ends_at < clock_timestamp() ORDER BY lease_ends_at LIMIT :limit;
 
 -- name: hold_gauges()^
--- How many holds are open, and how far the most overdue is past its lease.
+-- How many holds are open, and how old the oldest is.
 SELECT (SELECT count(*) FROM quota.holds) AS open,
     coalesce(extract(epoch FROM clock_timestamp() - (SELECT min(reserved_at) FROM quota.holds)), 0)::float8 AS oldest_s;
 
