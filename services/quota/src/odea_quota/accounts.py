@@ -55,6 +55,8 @@ class Account:
 
     def topup_units(self, now_us: int) -> int:
         """Units of top-ups that could still be taken."""
+        if not self.topups:
+            return 0
         return sum(topup.units_left for topup in self.topups if topup.live(now_us))
 
     def take_topups(self, units: int, now_us: int) -> dict[str, int]:

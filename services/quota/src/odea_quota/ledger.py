@@ -127,9 +127,12 @@ def _refusal(command: Reserve, accounts: dict[str, Account], now_us: int) -> tup
     for name in command.accounts:
         if name not in accounts:
             return Limit.ACCOUNT, name, None
-    checks = (_suspended, _outside_plan, _units_gone, _all_in_flight, _too_fast)
-    found = (check(account, command, now_us) for check in checks for account in accounts.values())
-    return next((refusal for refusal in found if refusal), None)
+    for check in (_suspended, _outside_plan, _units_gone, _all_in_flight, _too_fast):
+        for account in accounts.values():
+            refusal = check(account, command, now_us)
+            if refusal:
+                return refusal
+    return None
 
 
 def _suspended(account: Account, _command: Reserve, _now_us: int) -> tuple[Limit, str, int | None] | None:
