@@ -8,7 +8,7 @@ attempt gets its own named answer.
 from enum import StrEnum
 from typing import Annotated, Final, TypeAlias
 
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from odea_contracts import subjects
 from odea_contracts.base import Endpoint, HoldId, Id, Message, Milliseconds, Name, RequestId, Units
@@ -18,6 +18,7 @@ LEASE_MS_MIN: Final = 1_000
 LEASE_MS_MAX: Final = 3_600_000
 LeaseMs = Annotated[int, Meta(ge=LEASE_MS_MIN, le=LEASE_MS_MAX)]
 HeldUnits = Annotated[int, Meta(ge=1, le=10**9)]
+Day = Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}$", max_length=10, description="A day in UTC, as 2026-11-23")]
 Accounts = Annotated[tuple[Id, ...], Meta(min_length=1, max_length=2)]
 
 
@@ -43,10 +44,22 @@ class Plan(Message, tag_field="type", tag="plan"):
     requests_per_minute: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
     requests_burst: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
     in_flight_max: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    text_characters_max: Annotated[int, Meta(ge=1, le=100_000)] | None = None
+    models: Annotated[tuple[Name, ...], Meta(max_length=100)] | None = None
+    voices: Annotated[tuple[Name, ...], Meta(max_length=500)] | None = None
+    soft_limits_percent: Annotated[tuple[Annotated[int, Meta(ge=1, le=100)], ...], Meta(max_length=10)] = ()
 
 
 class Balance(Message):
-    """Where an account stands, after the decision that it comes with. `None` means no limit."""
+    """Where an account stands, after the decision that it comes with. `None` means no limit.
+
+    Attributes:
+        limit: the plan's units in this window; top-ups come on top.
+        used: of the plan's units, in this window.
+        held: by holds that have not ended, from plan and top-ups together.
+        topup_remaining: units of top-ups that are neither used nor held nor lapsed.
+        remaining: what a reserve could still take.
+    """
 
     account_id: Id
     limit: int | None
@@ -60,6 +73,7 @@ class Balance(Message):
     requests_reset_ms: int | None = None
     in_flight: int = 0
     in_flight_max: int | None = None
+    topup_remaining: int = 0
 
 
 class Reserve(Message):
@@ -70,6 +84,9 @@ class Reserve(Message):
             one if the hold has ended since. A refusal takes nothing and is not remembered.
         units: an upper bound of what the work may cost.
         lease_ms: how long the hold lasts unless it is extended.
+        characters: the length of the text, for plans that limit it.
+        model: what is asked for, for plans that list what is allowed.
+        voice: likewise.
     """
 
     hold_id: HoldId
@@ -79,6 +96,9 @@ class Reserve(Message):
     request_id: RequestId
     tenant_id: Id
     key_id: Id
+    characters: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    model: str = ""
+    voice: str = ""
 
 
 class Reserved(Message, tag_field="type", tag="reserved"):
@@ -99,6 +119,9 @@ class Limit(StrEnum):
     SUSPENDED = "suspended"
     ACCOUNT = "account"
     """There is no such account."""
+    TEXT = "text"
+    MODEL = "model"
+    VOICE = "voice"
 
 
 class Denied(Message, tag_field="type", tag="denied"):
@@ -257,12 +280,38 @@ PLAN_LIST: Final[Endpoint[PlanList, PlansReply]] = Endpoint(
 )
 
 
+class Overrides(Message):
+    """Limits of one account that differ from its plan's. A field not sent follows the plan; `None` is no limit."""
+
+    units: Units | UnsetType | None = UNSET
+    requests_per_minute: Annotated[int, Meta(ge=1, le=1_000_000)] | UnsetType | None = UNSET
+    requests_burst: Annotated[int, Meta(ge=1, le=1_000_000)] | UnsetType = UNSET
+    in_flight_max: Annotated[int, Meta(ge=1, le=1_000_000)] | UnsetType | None = UNSET
+
+
 class AccountSet(Message):
-    """Open an account, or move it to another plan: what is used stays used, the new limits hold from now on."""
+    """Open an account, or move it to another plan: what is used stays used, the new limits hold from now on.
+
+    Attributes:
+        overrides: replace those that the account has; not sent, they stay.
+    """
 
     account_id: Id
     tenant_id: Id
     plan: Name
+    overrides: Overrides | UnsetType = UNSET
+
+
+class TopUp(Message):
+    """Give an account extra units until they lapse. Repeating it with the same id changes nothing.
+
+    They are used before the plan's, those that lapse first first.
+    """
+
+    topup_id: HoldId
+    account_id: Id
+    units: HeldUnits
+    expires_at_ms: Milliseconds
 
 
 class AccountRef(Message):
@@ -279,6 +328,7 @@ class Account(Message, tag_field="type", tag="account"):
     plan: Name
     suspended: bool
     balance: Balance
+    overrides: Overrides = Overrides()
 
 
 AccountReply: TypeAlias = Account | Failure
@@ -288,6 +338,15 @@ ACCOUNT_SET: Final[Endpoint[AccountSet, AccountReply]] = Endpoint(
 ACCOUNT_GET: Final[Endpoint[AccountRef, AccountReply]] = Endpoint(
     subjects.QUOTA_ACCOUNT_GET, subjects.QUOTA, AccountRef, AccountReply
 )
+
+
+ACCOUNT_SUSPEND: Final[Endpoint[AccountRef, AccountReply]] = Endpoint(
+    subjects.QUOTA_ACCOUNT_SUSPEND, subjects.QUOTA, AccountRef, AccountReply
+)
+ACCOUNT_RESUME: Final[Endpoint[AccountRef, AccountReply]] = Endpoint(
+    subjects.QUOTA_ACCOUNT_RESUME, subjects.QUOTA, AccountRef, AccountReply
+)
+TOP_UP: Final[Endpoint[TopUp, AccountReply]] = Endpoint(subjects.QUOTA_TOP_UP, subjects.QUOTA, TopUp, AccountReply)
 
 
 class Usage(Message):
@@ -304,6 +363,54 @@ class UsageReport(Message, tag_field="type", tag="usage"):
 
 UsageReply: TypeAlias = UsageReport | Failure
 USAGE: Final[Endpoint[Usage, UsageReply]] = Endpoint(subjects.QUOTA_USAGE, subjects.QUOTA, Usage, UsageReply)
+
+
+class UsageSeries(Message):
+    """Ask what a tenant used, day by day and key by key, in UTC.
+
+    Attributes:
+        first_day: the first day, as `2026-11-01`.
+        days: how many days, at most a year and a day.
+        key_id: only this key's.
+    """
+
+    tenant_id: Id
+    first_day: Day
+    days: Annotated[int, Meta(ge=1, le=366)]
+    key_id: Id | None = None
+
+
+class UsagePoint(Message):
+    """One key's use on one day."""
+
+    day: Day
+    key_id: Id
+    units: int
+    requests: int
+
+
+class UsageSeriesReport(Message, tag_field="type", tag="usage_series"):
+    """Days and keys with any use, in order."""
+
+    points: tuple[UsagePoint, ...]
+
+
+UsageSeriesReply: TypeAlias = UsageSeriesReport | Failure
+USAGE_SERIES: Final[Endpoint[UsageSeries, UsageSeriesReply]] = Endpoint(
+    subjects.QUOTA_USAGE_SERIES, subjects.QUOTA, UsageSeries, UsageSeriesReply
+)
+
+
+class ThresholdCrossed(Message):
+    """The body of `quota.evt.threshold_crossed`: used units reached a soft limit, the first time in this window."""
+
+    account_id: Id
+    tenant_id: Id
+    percent: int
+    used: int
+    limit: int
+    window_ends_at_ms: Milliseconds | None
+    at_ms: Milliseconds
 
 
 class HoldEvent(Message):

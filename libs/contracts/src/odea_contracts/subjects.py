@@ -11,7 +11,6 @@ def dead_letters(service: str) -> str:
     return f"odea.v1.{service}.evt.dead_lettered"
 
 
-
 KEYS: Final = "keys"
 QUOTA: Final = "quota"
 SYNTH: Final = "synth"
@@ -49,11 +48,17 @@ QUOTA_PLAN_GET: Final = "odea.v1.quota.plan_get"
 QUOTA_PLAN_LIST: Final = "odea.v1.quota.plan_list"
 QUOTA_ACCOUNT_SET: Final = "odea.v1.quota.account_set"
 QUOTA_ACCOUNT_GET: Final = "odea.v1.quota.account_get"
+QUOTA_ACCOUNT_SUSPEND: Final = "odea.v1.quota.account_suspend"
+QUOTA_ACCOUNT_RESUME: Final = "odea.v1.quota.account_resume"
+QUOTA_TOP_UP: Final = "odea.v1.quota.top_up"
+QUOTA_USAGE_SERIES: Final = "odea.v1.quota.usage_series"
 
 QUOTA_SETTLED: Final = "odea.v1.quota.evt.settled"
 QUOTA_RELEASED: Final = "odea.v1.quota.evt.released"
 QUOTA_EXPIRED: Final = "odea.v1.quota.evt.expired"
+QUOTA_THRESHOLD_CROSSED: Final = "odea.v1.quota.evt.threshold_crossed"
 DURABLE_QUOTA_TENANTS: Final = "quota_tenants"
+DURABLE_QUOTA_KEYS: Final = "quota_keys"
 
 SYNTH_SPEAK: Final = "odea.v1.synth.speak"
 SYNTH_VOICES: Final = "odea.v1.synth.voices"

@@ -1,7 +1,8 @@
-"""`python -m odea_quota serve|migrate`: the only reader of the environment."""
+"""`odea-quota serve|migrate|audit`, also as `python -m odea_quota`: the only reader of the environment."""
 
 import asyncio
 
+from odea_quota import audit
 from odea_quota.app import serve
 from odea_quota.settings import QuotaSettings
 from odea_runtime.service import main
@@ -14,5 +15,10 @@ async def _migrate(settings: QuotaSettings, _stop: asyncio.Event) -> None:
     await migrate(settings, "odea_quota", "quota")
 
 
+def run() -> None:
+    """The console script."""
+    main("quota", QuotaSettings, {"serve": serve, "migrate": _migrate, "audit": audit.run})
+
+
 if __name__ == "__main__":
-    main("quota", QuotaSettings, {"serve": serve, "migrate": _migrate})
+    run()

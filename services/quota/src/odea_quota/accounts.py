@@ -1,11 +1,26 @@
-"""The state of an account and the rules that concern one account alone: its window, its rate, what remains."""
+"""The state of an account and the rules that concern one account alone: its window, its rate, its units."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from odea_contracts.quota import Balance, Window
 
 _MINUTE_US = 60_000_000
+
+
+@dataclass(slots=True, kw_only=True)
+class TopUpBalance:
+    """A top-up: units beside the plan's, until they lapse. See the table `topups`."""
+
+    topup_id: str
+    account_id: str
+    units_left: int
+    units_held: int
+    expires_at_ms: int
+
+    def live(self, now_us: int) -> bool:
+        """Whether its units can still be taken."""
+        return self.units_left > 0 and now_us < self.expires_at_ms * 1000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -19,22 +34,62 @@ class Account:
     requests_per_minute: int | None
     requests_burst: int
     in_flight_max: int | None
+    window_started_at_ms: int
     window_ends_at_ms: int | None
     used: int
     held: int
     in_flight: int
     requests_tat_us: int
+    text_characters_max: int | None = None
+    models: tuple[str, ...] | None = None
+    voices: tuple[str, ...] | None = None
+    soft_limits_percent: tuple[int, ...] = ()
+    crossed_percent: int = 0
+    topups: list[TopUpBalance] = field(default_factory=list[TopUpBalance])
 
-    @property
-    def remaining(self) -> int | None:
-        """Units that a reserve could still take."""
-        return None if self.limit is None else max(0, self.limit - self.used - self.held)
+    def remaining(self, now_us: int) -> int | None:
+        """Units that a reserve could still take; `None` if there is no limit."""
+        if self.limit is None:
+            return None
+        return max(0, self.limit - self.used - self.held) + self.topup_units(now_us)
+
+    def topup_units(self, now_us: int) -> int:
+        """Units of top-ups that could still be taken."""
+        if not self.topups:
+            return 0
+        return sum(topup.units_left for topup in self.topups if topup.live(now_us))
+
+    def take_topups(self, units: int, now_us: int) -> dict[str, int]:
+        """Take up to `units` from top-ups, those that lapse first first; how much from which."""
+        taken: dict[str, int] = {}
+        if self.limit is None:
+            return taken
+        for topup in sorted(self.topups, key=lambda topup: (topup.expires_at_ms, topup.topup_id)):
+            if units and topup.live(now_us):
+                part = min(units, topup.units_left)
+                topup.units_left -= part
+                topup.units_held += part
+                taken[topup.topup_id] = part
+                units -= part
+        return taken
 
     def roll(self, now_us: int) -> None:
         """Begin the window that `now_us` lies in, if the account's has ended. Open holds go along."""
         if self.window_ends_at_ms is not None and now_us >= self.window_ends_at_ms * 1000:
             self.used = 0
-            self.window_ends_at_ms = window_end_ms(self.window, now_us)
+            self.crossed_percent = 0
+            self.window_started_at_ms, self.window_ends_at_ms = window_ms(self.window, now_us)
+
+    def cross(self) -> int | None:
+        """The highest soft limit that the used units have reached and that was not crossed in this window before."""
+        if not self.limit:
+            return None
+        reached = [percent for percent in self.soft_limits_percent if self.used * 100 >= percent * self.limit]
+        highest = max(reached, default=0)
+        if highest <= self.crossed_percent:
+            return None
+        self.crossed_percent = highest
+        return highest
 
     def wait_us(self, now_us: int) -> int:
         """How long until the rate lets a request through; 0 for now (GCRA, ITU-T I.371)."""
@@ -57,8 +112,8 @@ class Account:
             account_id=self.account_id,
             limit=self.limit,
             used=self.used,
-            held=self.held,
-            remaining=self.remaining,
+            held=self.held + sum(topup.units_held for topup in self.topups),
+            remaining=self.remaining(now_us),
             window=self.window,
             window_ends_at_ms=self.window_ends_at_ms,
             requests_limit=rate,
@@ -66,6 +121,7 @@ class Account:
             requests_reset_ms=None if rate is None else -(-ahead_us // 1000),
             in_flight=self.in_flight,
             in_flight_max=self.in_flight_max,
+            topup_remaining=self.topup_units(now_us),
         )
 
     @staticmethod
@@ -74,15 +130,16 @@ class Account:
         return -(-_MINUTE_US // requests_per_minute)
 
 
-def window_end_ms(window: Window, now_us: int) -> int | None:
-    """When the window that `now_us` lies in ends, in UTC; `None` if it never does."""
+def window_ms(window: Window, now_us: int) -> tuple[int, int | None]:
+    """When the window that `now_us` lies in starts and ends, in UTC; it has no end if it lasts for ever."""
     now = datetime.fromtimestamp(now_us / 1_000_000, UTC)
     day = now.replace(hour=0, minute=0, second=0, microsecond=0)
     match window:
         case Window.DAY:
-            end = day + timedelta(days=1)
+            start, end = day, day + timedelta(days=1)
         case Window.MONTH:
-            end = (day.replace(day=1) + timedelta(days=32)).replace(day=1)
+            start = day.replace(day=1)
+            end = (start + timedelta(days=32)).replace(day=1)
         case Window.NONE:
-            return None
-    return int(end.timestamp()) * 1000
+            return 0, None
+    return int(start.timestamp()) * 1000, int(end.timestamp()) * 1000

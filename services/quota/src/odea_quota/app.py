@@ -2,9 +2,10 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from functools import partial
 
 from odea_contracts import subjects
-from odea_contracts.keys import TenantEvent
+from odea_contracts.keys import KeyEvent, TenantEvent
 from odea_quota.batcher import Batcher
 from odea_quota.handlers import Handlers
 from odea_quota.plan_store import PlanStore
@@ -39,13 +40,9 @@ async def serve(settings: QuotaSettings, stop: asyncio.Event) -> None:
     router = request_router()
     handlers.register(router, tasks)
     follower = Follower(subjects.QUOTA, deliveries_max=settings.events_deliveries_max)
-    follower.follow(
-        lambda: bus,
-        subjects.DURABLE_QUOTA_TENANTS,
-        subjects.KEYS_TENANT_CREATED,
-        TenantEvent,
-        handlers.open_tenant_account,
-    )
+    follow = partial(follower.follow, lambda: bus)
+    follow(subjects.DURABLE_QUOTA_TENANTS, subjects.KEYS_TENANT_CREATED, TenantEvent, handlers.open_tenant_account)
+    follow(subjects.DURABLE_QUOTA_KEYS, subjects.KEYS_ISSUED, KeyEvent, handlers.open_key_account)
     bus = Bus(settings, subjects.QUOTA, router, follower.router)
     outbox = Outbox(database, bus)
     sweeper = Sweeper(store, batcher, every_s=settings.quota_sweep_s)

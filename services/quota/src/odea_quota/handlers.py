@@ -7,7 +7,7 @@ from faststream.nats import NatsRouter
 
 from odea_contracts import quota
 from odea_contracts.errors import ErrorCode
-from odea_contracts.keys import TenantEvent
+from odea_contracts.keys import KeyEvent, TenantEvent
 from odea_quota.batcher import Batcher
 from odea_quota.plan_store import PlanStore
 from odea_runtime.bus import serve
@@ -34,6 +34,10 @@ class Handlers:
         answer(quota.PLAN_LIST, self.list_plans)
         answer(quota.ACCOUNT_SET, self.set_account)
         answer(quota.ACCOUNT_GET, self.get_account)
+        answer(quota.ACCOUNT_SUSPEND, self.suspend_account)
+        answer(quota.ACCOUNT_RESUME, self.resume_account)
+        answer(quota.TOP_UP, self.top_up)
+        answer(quota.USAGE_SERIES, self.usage_series)
 
     async def reserve(self, message: quota.Reserve) -> quota.ReserveReply:
         """Hold units, or say which limit refuses."""
@@ -75,6 +79,27 @@ class Handlers:
         """Read an account."""
         return await self._plans.get_account(message.account_id)
 
+    async def suspend_account(self, message: quota.AccountRef) -> quota.AccountReply:
+        """Let an account hold nothing more."""
+        return await self._plans.suspend_account(message.account_id, suspended=True)
+
+    async def resume_account(self, message: quota.AccountRef) -> quota.AccountReply:
+        """Let a suspended account hold again."""
+        return await self._plans.suspend_account(message.account_id, suspended=False)
+
+    async def top_up(self, message: quota.TopUp) -> quota.AccountReply:
+        """Give an account extra units."""
+        return await self._plans.top_up(message)
+
+    async def usage_series(self, message: quota.UsageSeries) -> quota.UsageSeriesReply:
+        """What a tenant used, by day and key."""
+        return await self._plans.usage_series(message)
+
     async def open_tenant_account(self, event: TenantEvent) -> None:
         """A tenant was created: open its account. Doing it twice changes nothing."""
         await self._plans.open_account(event.tenant_id, event.tenant_id, event.plan or "default")
+
+    async def open_key_account(self, event: KeyEvent) -> None:
+        """A key was issued: if it has a budget of its own, open its account. Doing it twice changes nothing."""
+        if event.plan and isinstance(event.key_id, str):
+            await self._plans.open_account(event.key_id, event.tenant_id, event.plan)

@@ -4,8 +4,7 @@ A batch of commands is decided one after the other against one `Book`, so that t
 take the last unit. The book notes what changed; the store writes just that.
 """
 
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import replace
 from typing import TypeAlias
 
 from odea_contracts.errors import ErrorCode, Failure, failure
@@ -29,48 +28,9 @@ from odea_contracts.quota import (
     SettledBefore,
 )
 from odea_quota.accounts import Account
+from odea_quota.book import Book, Expire, Hold, Kind, Resolution
 
 _IN_FLIGHT_RETRY_MS = 1_000
-
-
-@dataclass(slots=True, kw_only=True)
-class Hold:
-    """An open hold."""
-
-    hold_id: str
-    account_ids: tuple[str, ...]
-    units: int
-    lease_ends_at_ms: int
-    reserved_at_ms: int
-    request_id: str
-    tenant_id: str
-    key_id: str
-
-
-class Kind(StrEnum):
-    """How a hold ended."""
-
-    SETTLED = "settled"
-    RELEASED = "released"
-    EXPIRED = "expired"
-
-
-@dataclass(slots=True, kw_only=True)
-class Resolution:
-    """The end of a hold, and the whole record of it."""
-
-    hold: Hold
-    kind: Kind
-    units: int = 0
-    late: bool = False
-    settle: Settle | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Expire:
-    """The sweeper's command: end this hold if its lease has ended."""
-
-    hold_id: str
 
 
 Command: TypeAlias = Reserve | Settle | Release | Extend | Expire
@@ -90,26 +50,6 @@ Answer: TypeAlias = (
 )
 
 
-@dataclass(slots=True, kw_only=True)
-class Book:
-    """All that a batch of commands can touch, and what they changed.
-
-    Attributes:
-        accounts: by id, locked by the transaction that the decision is part of.
-        holds: the open ones among the holds that the commands name.
-        resolutions: how the others ended, the newest for each.
-    """
-
-    accounts: dict[str, Account]
-    holds: dict[str, Hold]
-    resolutions: dict[str, Resolution]
-    changed: dict[str, Account] = field(default_factory=dict[str, Account])
-    opened: dict[str, Hold] = field(default_factory=dict[str, Hold])
-    extended: dict[str, Hold] = field(default_factory=dict[str, Hold])
-    closed: dict[str, Hold] = field(default_factory=dict[str, Hold])
-    resolved: list[Resolution] = field(default_factory=list[Resolution])
-
-
 def decide(book: Book, command: Command, now_us: int) -> Answer:
     """Answer one command and note in `book` what it changes. A refusal changes nothing."""
     match command:
@@ -118,7 +58,7 @@ def decide(book: Book, command: Command, now_us: int) -> Answer:
         case Settle():
             return _settle(book, command, now_us)
         case Release():
-            return _release(book, command)
+            return _release(book, command, now_us)
         case Extend():
             return _extend(book, command, now_us)
         case Expire():
@@ -139,11 +79,10 @@ def _reserve(book: Book, command: Reserve, now_us: int) -> Answer:
     denied = _denied(command, accounts, now_us)
     if denied:
         return denied
+    topups: dict[str, int] = {}
     for account in accounts.values():
-        account.held += command.units
-        account.in_flight += 1
+        topups |= book.hold_units(account, command.units, now_us)
         account.count_request(now_us)
-        book.changed[account.account_id] = account
     hold = Hold(
         hold_id=command.hold_id,
         account_ids=command.accounts,
@@ -153,6 +92,7 @@ def _reserve(book: Book, command: Reserve, now_us: int) -> Answer:
         request_id=command.request_id,
         tenant_id=command.tenant_id,
         key_id=command.key_id,
+        topups=topups,
     )
     book.holds[hold.hold_id] = book.opened[hold.hold_id] = hold
     return _reserved(book, hold, now_us)
@@ -187,18 +127,30 @@ def _refusal(command: Reserve, accounts: dict[str, Account], now_us: int) -> tup
     for name in command.accounts:
         if name not in accounts:
             return Limit.ACCOUNT, name, None
-    checks = (_suspended, _units_gone, _all_in_flight, _too_fast)
-    found = (check(account, command, now_us) for check in checks for account in accounts.values())
-    return next((refusal for refusal in found if refusal), None)
+    for check in (_suspended, _outside_plan, _units_gone, _all_in_flight, _too_fast):
+        for account in accounts.values():
+            refusal = check(account, command, now_us)
+            if refusal:
+                return refusal
+    return None
 
 
 def _suspended(account: Account, _command: Reserve, _now_us: int) -> tuple[Limit, str, int | None] | None:
     return (Limit.SUSPENDED, account.account_id, None) if account.suspended else None
 
 
-def _units_gone(account: Account, command: Reserve, _now_us: int) -> tuple[Limit, str, int | None] | None:
-    remaining = account.remaining
-    return (Limit.UNITS, account.account_id, None) if remaining is not None and remaining < command.units else None
+def _outside_plan(account: Account, command: Reserve, _now_us: int) -> tuple[Limit, str, int | None] | None:
+    if account.text_characters_max is not None and command.characters > account.text_characters_max:
+        return Limit.TEXT, account.account_id, None
+    if account.models is not None and command.model not in account.models:
+        return Limit.MODEL, account.account_id, None
+    if account.voices is not None and command.voice not in account.voices:
+        return Limit.VOICE, account.account_id, None
+    return None
+
+
+def _units_gone(account: Account, command: Reserve, now_us: int) -> tuple[Limit, str, int | None] | None:
+    return (Limit.UNITS, account.account_id, None) if _short_of(account, command.units, now_us) else None
 
 
 def _all_in_flight(account: Account, _command: Reserve, _now_us: int) -> tuple[Limit, str, int | None] | None:
@@ -219,10 +171,10 @@ def _settle(book: Book, command: Settle, now_us: int) -> Answer:
         return _settle_ended(book, command, now_us)
     if command.units > hold.units:
         return ExceedsHold(hold_id=hold.hold_id, held=hold.units)
-    for account in _give_back(book, hold):
-        account.roll(now_us)
-        account.used += command.units
-    _resolve(book, Resolution(hold=hold, kind=Kind.SETTLED, units=command.units, settle=command))
+    for account in _accounts_of(book, hold, now_us):
+        book.give_back(account, hold)
+        book.charge(account, hold, command.units, command.provider)
+    book.resolve(Resolution(hold=hold, kind=Kind.SETTLED, units=command.units, settle=command))
     return Settled(hold_id=hold.hold_id, units=command.units)
 
 
@@ -237,25 +189,28 @@ def _settle_ended(book: Book, command: Settle, now_us: int) -> Answer:
     if command.units > ended.hold.units:
         return ExceedsHold(hold_id=command.hold_id, held=ended.hold.units)
     # The hold's units were free for others since it expired: what is charged now must fit beside theirs (P1 before P2).
-    accounts = _known(book, ended.hold.account_ids, now_us)
-    if any(account.remaining is not None and account.remaining < command.units for account in accounts.values()):
+    accounts = _accounts_of(book, ended.hold, now_us)
+    if any(_short_of(account, command.units, now_us) for account in accounts):
         return Expired(hold_id=command.hold_id)
-    for account in accounts.values():
-        account.used += command.units
-        book.changed[account.account_id] = account
-    _resolve(book, Resolution(hold=ended.hold, kind=Kind.SETTLED, units=command.units, late=True, settle=command))
+    for account in accounts:
+        # Held for a moment, so that a late charge takes top-ups in the same order as any other.
+        taken = book.hold_units(account, command.units, now_us)
+        late = replace(ended.hold, units=command.units, topups=taken)
+        book.give_back(account, late)
+        book.charge(account, late, command.units, command.provider)
+    book.resolve(Resolution(hold=ended.hold, kind=Kind.SETTLED, units=command.units, late=True, settle=command))
     return Settled(hold_id=command.hold_id, units=command.units, late=True)
 
 
-def _release(book: Book, command: Release) -> Answer:
+def _release(book: Book, command: Release, now_us: int) -> Answer:
     hold = book.holds.get(command.hold_id)
     if hold is None:
         ended = book.resolutions.get(command.hold_id)
         if ended and ended.kind is Kind.RELEASED:
             return Released(hold_id=command.hold_id)
         return _ended(ended) if ended else HoldUnknown(hold_id=command.hold_id)
-    _give_back(book, hold)
-    _resolve(book, Resolution(hold=hold, kind=Kind.RELEASED))
+    _let_go(book, hold, now_us)
+    book.resolve(Resolution(hold=hold, kind=Kind.RELEASED))
     return Released(hold_id=hold.hold_id)
 
 
@@ -278,8 +233,8 @@ def _expire(book: Book, command: Expire, now_us: int) -> Answer:
         return _ended(ended) if ended else HoldUnknown(hold_id=command.hold_id)
     if hold.lease_ends_at_ms * 1000 > now_us:
         return Extended(hold_id=hold.hold_id, expires_at_ms=hold.lease_ends_at_ms)
-    _give_back(book, hold)
-    _resolve(book, Resolution(hold=hold, kind=Kind.EXPIRED))
+    _let_go(book, hold, now_us)
+    book.resolve(Resolution(hold=hold, kind=Kind.EXPIRED))
     return Expired(hold_id=hold.hold_id)
 
 
@@ -290,23 +245,18 @@ def _known(book: Book, names: tuple[str, ...], now_us: int) -> dict[str, Account
     return accounts
 
 
-def _give_back(book: Book, hold: Hold) -> list[Account]:
-    accounts = [book.accounts[name] for name in hold.account_ids]
-    for account in accounts:
-        account.held -= hold.units
-        account.in_flight -= 1
-        book.changed[account.account_id] = account
-    return accounts
+def _accounts_of(book: Book, hold: Hold, now_us: int) -> list[Account]:
+    return list(_known(book, hold.account_ids, now_us).values())
 
 
-def _resolve(book: Book, resolution: Resolution) -> None:
-    hold_id = resolution.hold.hold_id
-    book.resolutions[hold_id] = resolution
-    book.resolved.append(resolution)
-    hold = book.holds.pop(hold_id, None)
-    book.extended.pop(hold_id, None)
-    if hold and book.opened.pop(hold_id, None) is None:
-        book.closed[hold_id] = hold
+def _let_go(book: Book, hold: Hold, now_us: int) -> None:
+    for account in _accounts_of(book, hold, now_us):
+        book.give_back(account, hold)
+
+
+def _short_of(account: Account, units: int, now_us: int) -> bool:
+    remaining = account.remaining(now_us)
+    return remaining is not None and remaining < units
 
 
 def _ended(resolution: Resolution) -> Answer:

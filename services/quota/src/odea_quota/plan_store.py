@@ -1,9 +1,11 @@
 """Plans and accounts in PostgreSQL: administration and reading, apart from the hot path of holds."""
 
 import time
+from datetime import date
 from typing import Any
 
 import asyncpg
+import msgspec
 
 from odea_contracts.errors import ErrorCode, failure
 from odea_contracts.quota import Account as AccountView
@@ -11,13 +13,23 @@ from odea_contracts.quota import (
     AccountReply,
     AccountSet,
     Balance,
+    Overrides,
     Plan,
     PlanReply,
+    TopUp,
+    UsagePoint,
+    UsageSeries,
+    UsageSeriesReply,
+    UsageSeriesReport,
     Window,
 )
-from odea_quota.accounts import window_end_ms
-from odea_quota.store import account_from
+from odea_quota import columns
+from odea_quota.accounts import window_ms
+from odea_quota.book import OPERATOR, Entry
+from odea_quota.store import account_from, attach_topups
 from odea_runtime.postgres import Connection, Database
+
+_OVERRIDES = msgspec.json.Decoder(Overrides)
 
 
 class UnknownPlanError(Exception):
@@ -38,7 +50,7 @@ class PlanStore:
         """Create or change a plan; its accounts get the new limits in the same transaction."""
         async with self._database.transaction() as connection:
             await self._queries.set_plan(connection, **_plan_columns(plan))
-            await self._apply_plan(connection, plan.name, of_plan=plan.name, account_id=None)
+            await self._apply_plan(connection, plan.window, plan=plan.name)
         return plan
 
     async def get_plan(self, name: str) -> PlanReply:
@@ -55,9 +67,26 @@ class PlanStore:
 
     async def set_account(self, command: AccountSet) -> AccountReply:
         """Open an account, or move it to another plan: what is used stays used."""
-        async with self._database.transaction() as connection:
-            outcome = await self._set_account(connection, command)
-        return outcome or await self.get_account(command.account_id)
+        try:
+            async with self._database.transaction() as connection:
+                window = await self._window_of(connection, command.plan)
+                await self._open(connection, command, window)
+                overrides = None
+                if isinstance(command.overrides, Overrides):
+                    overrides = msgspec.json.encode(command.overrides).decode()
+                moved = await self._queries.move_account(
+                    connection,
+                    account_id=command.account_id,
+                    tenant_id=command.tenant_id,
+                    plan=command.plan,
+                    overrides=overrides,
+                )
+                if not _touched(moved):
+                    return failure(ErrorCode.CONFLICT, "The account belongs to another tenant.", param="tenant_id")
+                await self._apply_plan(connection, window, account_id=command.account_id)
+        except UnknownPlanError:
+            return failure(ErrorCode.NOT_FOUND, "There is no such plan.", param="plan")
+        return await self.get_account(command.account_id)
 
     async def open_account(self, account_id: str, tenant_id: str, plan: str) -> None:
         """Open an account unless it is open already, under whatever plan.
@@ -66,85 +95,122 @@ class PlanStore:
             UnknownPlanError: there is no such plan.
         """
         async with self._database.transaction() as connection:
-            row = await self._queries.get_plan(connection, name=plan)
-            if row is None:
-                raise UnknownPlanError(plan)
-            command = AccountSet(account_id=account_id, tenant_id=tenant_id, plan=plan)
-            await self._open(connection, command, row["window"])
+            window = await self._window_of(connection, plan)
+            await self._open(connection, AccountSet(account_id=account_id, tenant_id=tenant_id, plan=plan), window)
+
+    async def suspend_account(self, account_id: str, *, suspended: bool) -> AccountReply:
+        """Let an account hold nothing more, or let it again. Open holds end as they would."""
+        async with self._database.connection() as connection:
+            await self._queries.set_suspended(connection, account_id=account_id, suspended=suspended)
+        return await self.get_account(account_id)
+
+    async def top_up(self, command: TopUp) -> AccountReply:
+        """Give an account extra units. Repeating it with the same id and content changes nothing."""
+        try:
+            async with self._database.transaction() as connection:
+                # The account's lock comes first, as in every decision: its top-ups are guarded by it.
+                locked = self._queries.lock_balances(connection, account_ids=[command.account_id])
+                if not [row async for row in locked]:
+                    return failure(ErrorCode.NOT_FOUND, param="account_id")
+                if not await self._add_topup(connection, command):
+                    return failure(ErrorCode.CONFLICT, "This id was used for another top-up.", param="topup_id")
+        except asyncpg.DatetimeFieldOverflowError:
+            return failure(ErrorCode.INVALID_VALUE, param="expires_at_ms")
+        return await self.get_account(command.account_id)
 
     async def get_account(self, account_id: str) -> AccountReply:
         """One account with its plan and balance."""
         rows = await self._read([account_id])
         if not rows:
             return failure(ErrorCode.NOT_FOUND, param="account_id")
-        row = rows[0]
+        row, balance = rows[0]
         return AccountView(
             account_id=row["account_id"],
             tenant_id=row["tenant_id"],
             plan=row["plan"],
             suspended=row["suspended"],
-            balance=_balance(row),
+            balance=balance,
+            overrides=_OVERRIDES.decode(row["overrides"]),
         )
 
     async def balances(self, account_ids: tuple[str, ...]) -> tuple[Balance, ...]:
         """The balances of those accounts that exist."""
-        return tuple(_balance(row) for row in await self._read(list(account_ids)))
+        return tuple(balance for _, balance in await self._read(list(account_ids)))
 
-    async def _read(self, account_ids: list[str]) -> list[asyncpg.Record]:
+    async def usage_series(self, query: UsageSeries) -> UsageSeriesReply:
+        """What a tenant used, by day and key."""
+        try:
+            first_day = date.fromisoformat(query.first_day)
+        except ValueError:
+            return failure(ErrorCode.INVALID_VALUE, "There is no such day.", param="first_day")
         async with self._database.connection() as connection:
-            return [row async for row in self._queries.read_accounts(connection, account_ids=account_ids)]
+            rows = self._queries.read_usage_days(
+                connection, tenant_id=query.tenant_id, first_day=first_day, days=query.days, key_id=query.key_id
+            )
+            points = [UsagePoint(**dict(row)) async for row in rows]
+        return UsageSeriesReport(points=tuple(points))
 
-    async def _set_account(self, connection: Connection, command: AccountSet) -> AccountReply | None:
-        plan = await self._queries.get_plan(connection, name=command.plan)
-        if plan is None:
-            return failure(ErrorCode.NOT_FOUND, "There is no such plan.", param="plan")
-        if await self._open(connection, command, plan["window"]):
-            return None
-        moved = await self._queries.move_account(
-            connection, account_id=command.account_id, tenant_id=command.tenant_id, plan=command.plan
-        )
-        if not _touched(moved):
-            return failure(ErrorCode.CONFLICT, "The account belongs to another tenant.", param="tenant_id")
-        await self._apply_plan(connection, command.plan, of_plan=None, account_id=command.account_id)
-        return None
+    async def _read(self, account_ids: list[str]) -> list[tuple[asyncpg.Record, Balance]]:
+        async with self._database.connection() as connection:
+            rows = [row async for row in self._queries.read_accounts(connection, account_ids=account_ids)]
+            accounts = {row["account_id"]: account_from(row) for row in rows}
+            await attach_topups(self._queries, connection, accounts, account_ids)
+        for row in rows:
+            accounts[row["account_id"]].roll(row["now_us"])
+        return [(row, accounts[row["account_id"]].balance(row["now_us"])) for row in rows]
 
-    async def _open(self, connection: Connection, command: AccountSet, window: str) -> bool:
-        status = await self._queries.open_account(
+    async def _window_of(self, connection: Connection, plan: str) -> Window:
+        row = await self._queries.get_plan(connection, name=plan)
+        if row is None:
+            raise UnknownPlanError(plan)
+        return Window(row["window"])
+
+    async def _open(self, connection: Connection, command: AccountSet, window: Window) -> None:
+        starts_at_ms, ends_at_ms = _window_now_ms(window)
+        await self._queries.open_account(
             connection,
             account_id=command.account_id,
             tenant_id=command.tenant_id,
             plan=command.plan,
-            window_ends_at_ms=_window_end_ms(window),
+            window_started_at_ms=starts_at_ms,
+            window_ends_at_ms=ends_at_ms,
         )
-        return _touched(status)
 
     async def _apply_plan(
-        self, connection: Connection, plan: str, *, of_plan: str | None, account_id: str | None
+        self, connection: Connection, window: Window, *, plan: str | None = None, account_id: str | None = None
     ) -> None:
-        rows = [row async for row in self._queries.lock_plan_balances(connection, plan=of_plan, account_id=account_id)]
-        row = await self._queries.get_plan(connection, name=plan)
-        await self._queries.apply_plan(
+        rows = self._queries.lock_plan_balances(connection, plan=plan, account_id=account_id)
+        account_ids = [row["account_id"] async for row in rows]
+        await self._queries.apply_plan(connection, account_ids=account_ids, window_ends_at_ms=_window_now_ms(window)[1])
+
+    async def _add_topup(self, connection: Connection, command: TopUp) -> bool:
+        added = await self._queries.add_topup(
             connection,
-            plan=plan,
-            account_ids=[row["account_id"] for row in rows],
-            window_ends_at_ms=_window_end_ms(row["window"]),
+            topup_id=command.topup_id,
+            account_id=command.account_id,
+            units=command.units,
+            expires_at_ms=command.expires_at_ms,
         )
+        if _touched(added):
+            entry = Entry(
+                cause_id=command.topup_id, debit=OPERATOR, credit=f"topup:{command.topup_id}", units=command.units
+            )
+            now_us = await self._queries.read_clock(connection)
+            await self._queries.write_entries(connection, now_us=now_us, **columns.entry_columns([entry]))
+            return True
+        row = await self._queries.get_topup(connection, topup_id=command.topup_id)
+        known = (row["account_id"], row["units"], row["expires_at_ms"])
+        return known == (command.account_id, command.units, command.expires_at_ms)
 
 
-def _window_end_ms(window: str) -> int | None:
-    # The first end only; from then on decisions roll windows by the clock of the database.
-    return window_end_ms(Window(window), time.time_ns() // 1000)
+def _window_now_ms(window: Window) -> tuple[int, int | None]:
+    # The first bounds only; from then on decisions roll windows by the clock of the database.
+    return window_ms(window, time.time_ns() // 1000)
 
 
 def _touched(status: str) -> bool:
     """Whether a statement changed a row, from its command tag (`UPDATE 1`, `INSERT 0 1`)."""
     return not status.endswith(" 0")
-
-
-def _balance(row: asyncpg.Record) -> Balance:
-    account = account_from(row)
-    account.roll(row["now_us"])
-    return account.balance(row["now_us"])
 
 
 def _plan_columns(plan: Plan) -> dict[str, Any]:
@@ -155,6 +221,10 @@ def _plan_columns(plan: Plan) -> dict[str, Any]:
         "requests_per_minute": plan.requests_per_minute,
         "requests_burst": plan.requests_burst,
         "in_flight_max": plan.in_flight_max,
+        "text_characters_max": plan.text_characters_max,
+        "models": plan.models,
+        "voices": plan.voices,
+        "soft_limits_percent": plan.soft_limits_percent,
     }
 
 
@@ -166,4 +236,8 @@ def _plan_from(row: asyncpg.Record) -> Plan:
         requests_per_minute=row["requests_per_minute"],
         requests_burst=row["requests_burst"],
         in_flight_max=row["in_flight_max"],
+        text_characters_max=row["text_characters_max"],
+        models=tuple(row["models"]) if row["models"] is not None else None,
+        voices=tuple(row["voices"]) if row["voices"] is not None else None,
+        soft_limits_percent=tuple(row["soft_limits_percent"]),
     )

@@ -11,11 +11,14 @@ WHERE hold_id = ANY(:hold_ids::uuid[]) AND kind = 'expired' AND resolved_at > no
 -- name: lock_balances(account_ids)
 -- The balances that a batch decides on, locked in the order of their ids so that two batches never wait for each other.
 -- account_ids: text[]
-SELECT account_id, suspended, "window", units_limit, requests_per_minute, requests_burst, in_flight_max,
-    (extract(epoch FROM window_ends_at) * 1000)::bigint AS window_ends_at_ms, used, held, in_flight, requests_tat_us
-FROM quota.balances
-WHERE account_id = ANY(:account_ids::text[])
-ORDER BY account_id
+SELECT b.account_id, b.suspended, b."window", b.units_limit, b.requests_per_minute, b.requests_burst, b.in_flight_max,
+    b.text_characters_max, b.models, b.voices, b.soft_limits_percent, b.crossed_percent,
+    (extract(epoch FROM b.window_started_at) * 1000)::bigint AS window_started_at_ms,
+    (extract(epoch FROM b.window_ends_at) * 1000)::bigint AS window_ends_at_ms, b.used, b.held, b.in_flight,
+    b.requests_tat_us
+FROM quota.balances AS b
+WHERE b.account_id = ANY(:account_ids::text[])
+ORDER BY b.account_id
 FOR UPDATE;
 
 -- name: read_clock()$
@@ -25,7 +28,7 @@ SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
 -- name: find_holds(hold_ids)
 -- The open holds that a batch names.
 -- hold_ids: uuid[]
-SELECT hold_id, account_ids, units, (extract(epoch FROM lease_ends_at) * 1000)::bigint AS lease_ends_at_ms,
+SELECT hold_id, account_ids, units, topups::text, (extract(epoch FROM lease_ends_at) * 1000)::bigint AS lease_ends_at_ms,
     (extract(epoch FROM reserved_at) * 1000)::bigint AS reserved_at_ms, request_id, tenant_id, key_id
 FROM quota.holds
 WHERE hold_id = ANY(:hold_ids::uuid[]);
@@ -39,23 +42,25 @@ FROM quota.resolutions
 WHERE hold_id = ANY(:hold_ids::uuid[]) AND resolved_at > now() - interval '32 days'
 ORDER BY hold_id, late DESC, resolved_at DESC;
 
--- name: write_balances(account_ids, used, held, in_flight, requests_tat_us, window_ends_at_ms)!
+-- name: write_balances(account_ids, used, held, in_flight, requests_tat_us, crossed_percent, window_started_at_ms, window_ends_at_ms)!
 -- What a batch made of the balances.
 UPDATE quota.balances AS b
 SET used = n.used, held = n.held, in_flight = n.in_flight, requests_tat_us = n.requests_tat_us,
+    crossed_percent = n.crossed_percent, window_started_at = to_timestamp(n.window_started_at_ms / 1000.0),
     window_ends_at = to_timestamp(n.window_ends_at_ms / 1000.0)
 FROM unnest(:account_ids::text[], :used::bigint[], :held::bigint[], :in_flight::integer[], :requests_tat_us::bigint[],
-    :window_ends_at_ms::bigint[]) AS n (account_id, used, held, in_flight, requests_tat_us, window_ends_at_ms)
+    :crossed_percent::smallint[], :window_started_at_ms::bigint[], :window_ends_at_ms::bigint[])
+    AS n (account_id, used, held, in_flight, requests_tat_us, crossed_percent, window_started_at_ms, window_ends_at_ms)
 WHERE b.account_id = n.account_id;
 
--- name: open_holds(hold_ids, accounts, units, lease_ends_at_ms, reserved_at_ms, request_ids, tenant_ids, key_ids)!
--- New holds. `accounts` holds each one's account ids, separated by commas (ids have none).
-INSERT INTO quota.holds (hold_id, account_ids, units, lease_ends_at, reserved_at, request_id, tenant_id, key_id)
-SELECT n.hold_id, string_to_array(n.accounts, ','), n.units, to_timestamp(n.lease_ends_at_ms / 1000.0),
+-- name: open_holds(hold_ids, accounts, units, topups, lease_ends_at_ms, reserved_at_ms, request_ids, tenant_ids, key_ids)!
+-- New holds. `accounts` holds each one's account ids, separated by commas (ids have none); `topups` is JSON or null.
+INSERT INTO quota.holds (hold_id, account_ids, units, topups, lease_ends_at, reserved_at, request_id, tenant_id, key_id)
+SELECT n.hold_id, string_to_array(n.accounts, ','), n.units, n.topups::jsonb, to_timestamp(n.lease_ends_at_ms / 1000.0),
     to_timestamp(n.reserved_at_ms / 1000.0), n.request_id, n.tenant_id, n.key_id
-FROM unnest(:hold_ids::uuid[], :accounts::text[], :units::bigint[], :lease_ends_at_ms::bigint[],
+FROM unnest(:hold_ids::uuid[], :accounts::text[], :units::bigint[], :topups::text[], :lease_ends_at_ms::bigint[],
     :reserved_at_ms::bigint[], :request_ids::text[], :tenant_ids::text[], :key_ids::text[])
-    AS n (hold_id, accounts, units, lease_ends_at_ms, reserved_at_ms, request_id, tenant_id, key_id);
+    AS n (hold_id, accounts, units, topups, lease_ends_at_ms, reserved_at_ms, request_id, tenant_id, key_id);
 
 -- name: extend_holds(hold_ids, lease_ends_at_ms)!
 -- Later ends of leases.
@@ -95,7 +100,7 @@ SELECT subject, event_id, 'odea/quota', body FROM n;
 SELECT hold_id::text FROM quota.holds WHERE lease_ends_at < clock_timestamp() ORDER BY lease_ends_at LIMIT :limit;
 
 -- name: hold_gauges()^
--- How many holds are open, and how far the most overdue is past its lease.
+-- How many holds are open, and how old the oldest is.
 SELECT (SELECT count(*) FROM quota.holds) AS open,
     coalesce(extract(epoch FROM clock_timestamp() - (SELECT min(reserved_at) FROM quota.holds)), 0)::float8 AS oldest_s;
 
@@ -106,58 +111,78 @@ SELECT quota.ensure_partition(clock_timestamp()), quota.ensure_partition(clock_t
 -- name: read_accounts(account_ids)
 -- Accounts with their plans and balances, for reading; no lock.
 -- account_ids: text[]
-SELECT b.account_id, a.tenant_id, a.plan, b.suspended, b."window", b.units_limit, b.requests_per_minute,
-    b.requests_burst, b.in_flight_max, (extract(epoch FROM b.window_ends_at) * 1000)::bigint AS window_ends_at_ms,
-    b.used, b.held, b.in_flight, b.requests_tat_us, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us
+SELECT b.account_id, b.suspended, b."window", b.units_limit, b.requests_per_minute, b.requests_burst, b.in_flight_max,
+    b.text_characters_max, b.models, b.voices, b.soft_limits_percent, b.crossed_percent,
+    (extract(epoch FROM b.window_started_at) * 1000)::bigint AS window_started_at_ms,
+    (extract(epoch FROM b.window_ends_at) * 1000)::bigint AS window_ends_at_ms, b.used, b.held, b.in_flight,
+    b.requests_tat_us,
+    a.tenant_id, a.plan, a.overrides::text, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us
 FROM quota.balances AS b JOIN quota.accounts AS a USING (account_id)
 WHERE b.account_id = ANY(:account_ids::text[])
 ORDER BY b.account_id;
 
--- name: set_plan(name, units, window, requests_per_minute, requests_burst, in_flight_max)!
+-- name: set_plan(name, units, window, requests_per_minute, requests_burst, in_flight_max, text_characters_max, models, voices, soft_limits_percent)!
 -- Create a plan or change its limits.
-INSERT INTO quota.plans (name, units, "window", requests_per_minute, requests_burst, in_flight_max)
-VALUES (:name, :units, :window, :requests_per_minute, :requests_burst, :in_flight_max)
+INSERT INTO quota.plans (name, units, "window", requests_per_minute, requests_burst, in_flight_max, text_characters_max, models, voices,
+    soft_limits_percent)
+VALUES (:name, :units, :window, :requests_per_minute, :requests_burst, :in_flight_max, :text_characters_max, :models,
+    :voices, :soft_limits_percent)
 ON CONFLICT (name) DO UPDATE SET units = excluded.units, "window" = excluded."window",
     requests_per_minute = excluded.requests_per_minute, requests_burst = excluded.requests_burst,
-    in_flight_max = excluded.in_flight_max, updated_at = clock_timestamp();
+    in_flight_max = excluded.in_flight_max, text_characters_max = excluded.text_characters_max,
+    models = excluded.models, voices = excluded.voices, soft_limits_percent = excluded.soft_limits_percent,
+    updated_at = clock_timestamp();
 
 -- name: get_plan(name)^
 -- One plan.
-SELECT name, units, "window", requests_per_minute, requests_burst, in_flight_max FROM quota.plans WHERE name = :name;
+SELECT name, units, "window", requests_per_minute, requests_burst, in_flight_max, text_characters_max, models, voices,
+    soft_limits_percent
+FROM quota.plans WHERE name = :name;
 
 -- name: list_plans()
 -- All plans.
-SELECT name, units, "window", requests_per_minute, requests_burst, in_flight_max FROM quota.plans ORDER BY name;
-
--- name: add_plan(name, units, window, requests_per_minute, requests_burst, in_flight_max)!
--- A plan, unless there is one with this name.
-INSERT INTO quota.plans (name, units, "window", requests_per_minute, requests_burst, in_flight_max)
-VALUES (:name, :units, :window, :requests_per_minute, :requests_burst, :in_flight_max)
-ON CONFLICT (name) DO NOTHING;
+SELECT name, units, "window", requests_per_minute, requests_burst, in_flight_max, text_characters_max, models, voices,
+    soft_limits_percent
+FROM quota.plans ORDER BY name;
 
 -- name: lock_plan_balances(plan, account_id)
 -- The balances of a plan's accounts, or of one account, locked in the order of their ids.
 -- plan: text or null; account_id: text or null
-SELECT b.account_id, b."window", (extract(epoch FROM b.window_ends_at) * 1000)::bigint AS window_ends_at_ms
+SELECT b.account_id
 FROM quota.balances AS b JOIN quota.accounts AS a USING (account_id)
 WHERE a.plan = :plan::text OR b.account_id = :account_id::text
 ORDER BY b.account_id
 FOR UPDATE OF b;
 
--- name: apply_plan(window_ends_at_ms, plan, account_ids)!
--- Copy a plan's limits into balances. What is used or held stays so, even above a lowered limit. A window of another kind
--- begins anew at `window_ends_at_ms`; used units count on in it.
+-- name: apply_plan(account_ids, window_ends_at_ms)!
+-- Copy a plan's limits and each account's overrides into balances. What is used or held stays so, even above a lowered
+-- limit. Where the kind of window changes, its bounds become `window_started_at_ms` and `window_ends_at_ms`; what was
+-- used counts on, so the start stays where it was.
+WITH limits AS (
+    SELECT a.account_id, p."window", p.text_characters_max, p.models, p.voices, p.soft_limits_percent,
+        CASE WHEN a.overrides ? 'units' THEN (a.overrides ->> 'units')::bigint ELSE p.units END AS units,
+        CASE WHEN a.overrides ? 'requests_per_minute' THEN (a.overrides ->> 'requests_per_minute')::integer
+            ELSE p.requests_per_minute END AS requests_per_minute,
+        CASE WHEN a.overrides ? 'requests_burst' THEN (a.overrides ->> 'requests_burst')::integer
+            ELSE p.requests_burst END AS requests_burst,
+        CASE WHEN a.overrides ? 'in_flight_max' THEN (a.overrides ->> 'in_flight_max')::integer
+            ELSE p.in_flight_max END AS in_flight_max
+    FROM quota.accounts AS a JOIN quota.plans AS p ON p.name = a.plan
+    WHERE a.account_id = ANY(:account_ids::text[])
+)
 UPDATE quota.balances AS b
-SET units_limit = p.units,
-    units_ceiling = CASE WHEN p.units IS NULL THEN NULL ELSE greatest(p.units, b.used + b.held) END,
-    requests_per_minute = p.requests_per_minute, requests_burst = p.requests_burst, in_flight_max = p.in_flight_max,
-    window_ends_at = CASE WHEN b."window" = p."window" THEN b.window_ends_at
+SET units_limit = l.units,
+    units_ceiling = CASE WHEN l.units IS NULL THEN NULL ELSE greatest(l.units, b.used + b.held) END,
+    requests_per_minute = l.requests_per_minute, requests_burst = l.requests_burst, in_flight_max = l.in_flight_max,
+    text_characters_max = l.text_characters_max, models = l.models, voices = l.voices,
+    soft_limits_percent = l.soft_limits_percent,
+    window_ends_at = CASE WHEN b."window" = l."window" THEN b.window_ends_at
         ELSE to_timestamp(:window_ends_at_ms / 1000.0) END,
-    "window" = p."window"
-FROM quota.plans AS p
-WHERE p.name = :plan AND b.account_id = ANY(:account_ids::text[]);
+    "window" = l."window"
+FROM limits AS l
+WHERE b.account_id = l.account_id;
 
--- name: open_account(account_id, tenant_id, plan, window_ends_at_ms)!
+-- name: open_account(account_id, tenant_id, plan, window_started_at_ms, window_ends_at_ms)!
 -- A new account under a plan. The outcome of a second attempt is decided by the key.
 WITH opened AS (
     INSERT INTO quota.accounts (account_id, tenant_id, plan) VALUES (:account_id, :tenant_id, :plan)
@@ -165,11 +190,158 @@ WITH opened AS (
     RETURNING account_id, plan
 )
 INSERT INTO quota.balances (account_id, "window", units_limit, units_ceiling, requests_per_minute, requests_burst,
-    in_flight_max, window_ends_at)
+    in_flight_max, text_characters_max, models, voices, soft_limits_percent, window_started_at, window_ends_at)
 SELECT opened.account_id, p."window", p.units, p.units, p.requests_per_minute, p.requests_burst, p.in_flight_max,
+    p.text_characters_max, p.models, p.voices, p.soft_limits_percent, to_timestamp(:window_started_at_ms / 1000.0),
     to_timestamp(:window_ends_at_ms / 1000.0)
 FROM opened JOIN quota.plans AS p ON p.name = opened.plan;
 
--- name: move_account(plan, account_id, tenant_id)!
--- Put an account under another plan.
-UPDATE quota.accounts SET plan = :plan WHERE account_id = :account_id AND tenant_id = :tenant_id;
+-- name: move_account(plan, overrides, account_id, tenant_id)!
+-- Put an account under another plan and, unless null, give it other overrides.
+UPDATE quota.accounts SET plan = :plan, overrides = coalesce(:overrides::text::jsonb, overrides)
+WHERE account_id = :account_id AND tenant_id = :tenant_id;
+
+-- name: find_topups(account_ids)
+-- Top-ups that may still matter to accounts: those with units left or held. Locked by the lock on their account.
+-- account_ids: text[]
+SELECT topup_id::text, account_id, units_left, units_held,
+    (extract(epoch FROM expires_at) * 1000)::bigint AS expires_at_ms
+FROM quota.topups
+WHERE account_id = ANY(:account_ids::text[]) AND (units_held > 0 OR expires_at > clock_timestamp());
+
+-- name: write_topups(topup_ids, units_left, units_held)!
+-- What a batch made of top-ups.
+UPDATE quota.topups AS t
+SET units_left = n.units_left, units_held = n.units_held
+FROM unnest(:topup_ids::uuid[], :units_left::bigint[], :units_held::bigint[]) AS n (topup_id, units_left, units_held)
+WHERE t.topup_id = n.topup_id;
+
+-- name: write_entries(now_us, cause_ids, debits, credits, units)!
+-- The double entries of a batch.
+INSERT INTO quota.entries (at, cause_id, debit, credit, units)
+SELECT to_timestamp(:now_us / 1000000.0), n.*
+FROM unnest(:cause_ids::uuid[], :debits::text[], :credits::text[], :units::bigint[]) AS n (cause_id, debit, credit, units);
+
+-- name: add_usage(now_us, tenant_ids, key_ids, units, requests)!
+-- What a batch adds to the days' usage; one element for each tenant and key.
+INSERT INTO quota.usage_days AS u (tenant_id, day, key_id, units, requests)
+SELECT n.tenant_id, (to_timestamp(:now_us / 1000000.0) AT TIME ZONE 'UTC')::date, n.key_id, n.units, n.requests
+FROM unnest(:tenant_ids::text[], :key_ids::text[], :units::bigint[], :requests::bigint[])
+    AS n (tenant_id, key_id, units, requests)
+ORDER BY 1, 2, 3
+ON CONFLICT (tenant_id, day, key_id)
+DO UPDATE SET units = u.units + excluded.units, requests = u.requests + excluded.requests;
+
+-- name: write_events(subjects, event_ids, bodies)!
+-- Events beside those of resolutions.
+INSERT INTO quota.outbox (subject, event_id, source, body)
+SELECT n.subject, n.event_id, 'odea/quota', n.body
+FROM unnest(:subjects::text[], :event_ids::uuid[], :bodies::bytea[]) AS n (subject, event_id, body);
+
+-- name: read_usage_days(tenant_id, first_day, days, key_id)
+-- A tenant's usage day by day and key by key.
+-- key_id: text or null for all
+SELECT day::text, key_id, units, requests
+FROM quota.usage_days
+WHERE tenant_id = :tenant_id AND day >= :first_day::date AND day < :first_day::date + :days::integer
+    AND (:key_id::text IS NULL OR key_id = :key_id::text)
+ORDER BY day, key_id;
+
+-- name: set_suspended(suspended, account_id)!
+-- Suspend or resume an account.
+UPDATE quota.balances SET suspended = :suspended WHERE account_id = :account_id;
+
+-- name: add_topup(topup_id, account_id, units, expires_at_ms)!
+-- A top-up, unless there is one with this id.
+INSERT INTO quota.topups (topup_id, account_id, units, units_left, expires_at)
+VALUES (:topup_id::uuid, :account_id, :units, :units, to_timestamp(:expires_at_ms / 1000.0))
+ON CONFLICT (topup_id) DO NOTHING;
+
+-- name: get_topup(topup_id)^
+-- A top-up, to compare a repeated command with.
+SELECT account_id, units, (extract(epoch FROM expires_at) * 1000)::bigint AS expires_at_ms
+FROM quota.topups WHERE topup_id = :topup_id::uuid;
+
+-- name: audit_balances()
+-- Accounts whose stored balance differs from what open holds and the ledger say, or exceeds its ceiling.
+WITH parts AS (
+    SELECT h.hold_id, t.account_id, sum(p.value::bigint) AS units
+    FROM quota.holds AS h, jsonb_each_text(h.topups) AS p (topup_id, value)
+    JOIN quota.topups AS t ON t.topup_id = p.topup_id::uuid
+    GROUP BY 1, 2
+), open AS (
+    SELECT a.account_id, sum(h.units - coalesce(parts.units, 0)) AS held, count(*) AS in_flight
+    FROM quota.holds AS h
+    CROSS JOIN LATERAL unnest(h.account_ids) AS a (account_id)
+    LEFT JOIN parts ON parts.hold_id = h.hold_id AND parts.account_id = a.account_id
+    GROUP BY 1
+), charged AS (
+    SELECT b.account_id, sum(e.units) AS used
+    FROM quota.balances AS b JOIN quota.entries AS e ON e.debit = b.account_id AND e.at >= b.window_started_at
+    GROUP BY 1
+)
+SELECT b.account_id AS subject,
+    format('used %s, ledger %s; held %s, holds %s; in flight %s, holds %s; ceiling %s', b.used, coalesce(c.used, 0),
+        b.held, coalesce(o.held, 0), b.in_flight, coalesce(o.in_flight, 0), b.units_ceiling) AS difference
+FROM quota.balances AS b LEFT JOIN open AS o USING (account_id) LEFT JOIN charged AS c USING (account_id)
+WHERE (b.used, b.held, b.in_flight) <> (coalesce(c.used, 0), coalesce(o.held, 0), coalesce(o.in_flight, 0))
+    OR b.used + b.held > b.units_ceiling
+ORDER BY 1;
+
+-- name: audit_topups()
+-- Top-ups whose stored units differ from what open holds and the ledger say.
+WITH held AS (
+    SELECT p.topup_id::uuid AS topup_id, sum(p.value::bigint) AS units
+    FROM quota.holds AS h, jsonb_each_text(h.topups) AS p (topup_id, value)
+    GROUP BY 1
+), used AS (
+    SELECT substr(debit, 7)::uuid AS topup_id, sum(units) AS units
+    FROM quota.entries WHERE debit LIKE 'topup:%' GROUP BY 1
+), given AS (
+    SELECT substr(credit, 7)::uuid AS topup_id, sum(units) AS units
+    FROM quota.entries WHERE credit LIKE 'topup:%' GROUP BY 1
+)
+SELECT t.topup_id::text AS subject,
+    format('given %s, ledger %s; held %s, holds %s; used %s, ledger %s', t.units, coalesce(g.units, 0), t.units_held,
+        coalesce(h.units, 0), t.units - t.units_left - t.units_held, coalesce(u.units, 0)) AS difference
+FROM quota.topups AS t LEFT JOIN held AS h USING (topup_id) LEFT JOIN used AS u USING (topup_id)
+    LEFT JOIN given AS g USING (topup_id)
+WHERE (t.units, t.units_held, t.units - t.units_left - t.units_held)
+    <> (coalesce(g.units, 0), coalesce(h.units, 0), coalesce(u.units, 0))
+ORDER BY 1;
+
+-- name: audit_charges()
+-- Settled holds whose entries do not add up to what was settled, and entries to providers that no settled hold explains.
+WITH settled AS (
+    SELECT hold_id, sum(units_settled) AS units FROM quota.resolutions WHERE kind = 'settled' GROUP BY 1
+), paid AS (
+    SELECT cause_id AS hold_id, sum(units) AS units FROM quota.entries WHERE credit LIKE 'provider:%' GROUP BY 1
+)
+SELECT hold_id::text AS subject, format('settled %s, ledger %s', coalesce(s.units, 0), coalesce(p.units, 0)) AS difference
+FROM settled AS s FULL JOIN paid AS p USING (hold_id)
+WHERE coalesce(s.units, 0) <> coalesce(p.units, 0)
+ORDER BY 1;
+
+-- name: audit_endings()
+-- Holds that ended more than once without being a late settlement, or that are open and ended.
+SELECT r.hold_id::text AS subject, format('%s endings, open: %s', count(*), bool_or(h.hold_id IS NOT NULL)) AS difference
+FROM quota.resolutions AS r LEFT JOIN quota.holds AS h USING (hold_id)
+GROUP BY r.hold_id
+HAVING count(*) - count(*) FILTER (WHERE r.late) > 1 OR count(*) FILTER (WHERE r.late) > 1
+    OR bool_or(h.hold_id IS NOT NULL)
+ORDER BY 1;
+
+-- name: audit_usage_days()
+-- Days whose usage differs from the settled holds.
+WITH days AS (
+    SELECT tenant_id, (resolved_at AT TIME ZONE 'UTC')::date AS day, sum(units_settled) AS units, count(*) AS requests
+    FROM quota.resolutions WHERE kind = 'settled' GROUP BY 1, 2
+), shown AS (
+    SELECT tenant_id, day, sum(units) AS units, sum(requests) AS requests FROM quota.usage_days GROUP BY 1, 2
+)
+SELECT tenant_id || ' ' || day AS subject,
+    format('shown %s in %s requests, settled %s in %s', coalesce(u.units, 0), coalesce(u.requests, 0),
+        coalesce(d.units, 0), coalesce(d.requests, 0)) AS difference
+FROM days AS d FULL JOIN shown AS u USING (tenant_id, day)
+WHERE (coalesce(u.units, 0), coalesce(u.requests, 0)) <> (coalesce(d.units, 0), coalesce(d.requests, 0))
+ORDER BY 1;

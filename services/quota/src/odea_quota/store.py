@@ -1,23 +1,18 @@
 """Rows to structs and back. One batch is one transaction; decisions are the ledger's, not made here."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import asyncpg
 import msgspec
 
-from odea_contracts import subjects
-from odea_contracts.quota import Extend, HoldEvent, Release, Reserve, Settle, Window
-from odea_quota.accounts import Account
-from odea_quota.ledger import Answer, Book, Command, Expire, Hold, Kind, Resolution, decide
-from odea_runtime.ids import new_uuid
+from odea_contracts.quota import Reserve, Window
+from odea_quota import columns
+from odea_quota.accounts import Account, TopUpBalance
+from odea_quota.book import Book, Expire, Hold, Kind, Resolution
+from odea_quota.ledger import Answer, Command, decide
 from odea_runtime.postgres import Connection, Database
 
-_SUBJECTS = {
-    Kind.SETTLED: subjects.QUOTA_SETTLED,
-    Kind.RELEASED: subjects.QUOTA_RELEASED,
-    Kind.EXPIRED: subjects.QUOTA_EXPIRED,
-}
+_TOPUPS = msgspec.json.Decoder(dict[str, int])
 
 
 class HoldStore:
@@ -36,7 +31,8 @@ class HoldStore:
                 constraint caught a fault in the rules; nothing was written.
         """
         async with self._database.transaction() as connection:
-            book = await self._load(connection, commands)
+            book = Book(accounts={}, holds={}, resolutions={})
+            await self._lock_accounts(connection, book, await self._named_accounts(connection, commands))
             await self._load_holds(connection, book, [command.hold_id for command in commands])
             now_us: int = await self._queries.read_clock(connection)
             answers = [decide(book, command, now_us) for command in commands]
@@ -46,8 +42,7 @@ class HoldStore:
     async def overdue(self, limit: int) -> list[Expire]:
         """Commands that end the holds whose lease is over."""
         async with self._database.connection() as connection:
-            rows = [row async for row in self._queries.find_overdue(connection, limit=limit)]
-        return [Expire(row["hold_id"]) for row in rows]
+            return [Expire(row["hold_id"]) async for row in self._queries.find_overdue(connection, limit=limit)]
 
     async def gauges(self) -> tuple[int, float]:
         """How many holds are open, and the age of the oldest in seconds."""
@@ -56,47 +51,51 @@ class HoldStore:
         return row["open"], row["oldest_s"]
 
     async def ensure_partitions(self) -> None:
-        """Make the usage record's partitions for this month and the next."""
+        """Make the record's and the ledger's partitions for this month and the next."""
         async with self._database.connection() as connection:
             await self._queries.ensure_partitions(connection)
 
-    async def _load(self, connection: Connection, commands: Sequence[Command]) -> Book:
+    async def _named_accounts(self, connection: Connection, commands: Sequence[Command]) -> set[str]:
         names = {name for command in commands if isinstance(command, Reserve) for name in command.accounts}
-        others = [command.hold_id for command in commands if isinstance(command, (Settle, Release, Extend, Expire))]
-        if others:
-            rows = [row async for row in self._queries.find_hold_accounts(connection, hold_ids=others)]
-            names.update(row["account_id"] for row in rows)
-        rows = [row async for row in self._queries.lock_balances(connection, account_ids=list(names))]
-        return Book(accounts={row["account_id"]: account_from(row) for row in rows}, holds={}, resolutions={})
+        hold_ids = [command.hold_id for command in commands if not isinstance(command, Reserve)]
+        if hold_ids:
+            rows = self._queries.find_hold_accounts(connection, hold_ids=hold_ids)
+            names.update([row["account_id"] async for row in rows])
+        return names
+
+    async def _lock_accounts(self, connection: Connection, book: Book, names: Iterable[str]) -> None:
+        account_ids = list(names)
+        async for row in self._queries.lock_balances(connection, account_ids=account_ids):
+            book.accounts[row["account_id"]] = account_from(row)
+        await attach_topups(self._queries, connection, book.accounts, account_ids)
 
     async def _load_holds(self, connection: Connection, book: Book, hold_ids: list[str]) -> None:
         async for row in self._queries.find_holds(connection, hold_ids=hold_ids):
-            hold = _hold_from(row, row["units"], row["lease_ends_at_ms"])
+            topups = _TOPUPS.decode(row["topups"]) if row["topups"] else {}
+            hold = _hold_from(row, row["units"], row["lease_ends_at_ms"], topups)
             book.holds[hold.hold_id] = hold
         missing = [hold_id for hold_id in hold_ids if hold_id not in book.holds]
         if missing:
             async for row in self._queries.find_resolutions(connection, hold_ids=missing):
-                hold = _hold_from(row, row["units_held"], 0)
+                hold = _hold_from(row, row["units_held"], 0, {})
                 book.resolutions[hold.hold_id] = Resolution(
                     hold=hold, kind=Kind(row["kind"]), units=row["units_settled"], late=row["late"]
                 )
-        await self._lock_the_rest(connection, book)
-
-    async def _lock_the_rest(self, connection: Connection, book: Book) -> None:
-        """A hold that another replica opened under an id of ours since the first look brings accounts of its own."""
+        # A hold that another replica opened under an id of ours since the first look brings accounts of its own.
         wanted = {name for hold in book.holds.values() for name in hold.account_ids} - book.accounts.keys()
         if wanted:
-            async for row in self._queries.lock_balances(connection, account_ids=list(wanted)):
-                book.accounts[row["account_id"]] = account_from(row)
+            await self._lock_accounts(connection, book, wanted)
 
     async def _save(self, connection: Connection, book: Book, now_us: int) -> None:
         queries = self._queries
         if book.changed:
-            await queries.write_balances(connection, **_balance_columns(list(book.changed.values())))
+            await queries.write_balances(connection, **columns.balance_columns(list(book.changed.values())))
+        if book.changed_topups:
+            await queries.write_topups(connection, **columns.topup_columns(list(book.changed_topups.values())))
         if book.opened:
-            await queries.open_holds(connection, **_hold_columns(list(book.opened.values())))
-        if book.extended:
-            extended = [hold for name, hold in book.extended.items() if name not in book.opened]
+            await queries.open_holds(connection, **columns.hold_columns(list(book.opened.values())))
+        extended = [hold for hold_id, hold in book.extended.items() if hold_id not in book.opened]
+        if extended:
             await queries.extend_holds(
                 connection,
                 hold_ids=[hold.hold_id for hold in extended],
@@ -105,7 +104,34 @@ class HoldStore:
         if book.closed:
             await queries.close_holds(connection, hold_ids=list(book.closed))
         if book.resolved:
-            await queries.write_resolutions(connection, now_us=now_us, **_resolution_columns(book.resolved, now_us))
+            await self._record(connection, book, now_us)
+
+    async def _record(self, connection: Connection, book: Book, now_us: int) -> None:
+        queries = self._queries
+        await queries.write_resolutions(connection, now_us=now_us, **columns.resolution_columns(book.resolved, now_us))
+        if book.entries:
+            await queries.write_entries(connection, now_us=now_us, **columns.entry_columns(book.entries))
+        usage = columns.usage_columns(book.resolved)
+        if usage["units"]:
+            await queries.add_usage(connection, now_us=now_us, **usage)
+        if book.crossings:
+            await queries.write_events(connection, **columns.crossing_columns(book.crossings, now_us))
+
+
+async def attach_topups(
+    queries: object, connection: Connection, accounts: dict[str, Account], account_ids: list[str]
+) -> None:
+    """Give accounts their top-ups, those that still matter."""
+    async for row in queries.find_topups(connection, account_ids=account_ids):  # type: ignore[attr-defined]
+        topup = TopUpBalance(
+            topup_id=row["topup_id"],
+            account_id=row["account_id"],
+            units_left=row["units_left"],
+            units_held=row["units_held"],
+            expires_at_ms=row["expires_at_ms"],
+        )
+        if topup.account_id in accounts:
+            accounts[topup.account_id].topups.append(topup)
 
 
 def account_from(row: asyncpg.Record) -> Account:
@@ -118,6 +144,12 @@ def account_from(row: asyncpg.Record) -> Account:
         requests_per_minute=row["requests_per_minute"],
         requests_burst=row["requests_burst"],
         in_flight_max=row["in_flight_max"],
+        text_characters_max=row["text_characters_max"],
+        models=tuple(row["models"]) if row["models"] is not None else None,
+        voices=tuple(row["voices"]) if row["voices"] is not None else None,
+        soft_limits_percent=tuple(row["soft_limits_percent"]),
+        crossed_percent=row["crossed_percent"],
+        window_started_at_ms=row["window_started_at_ms"],
         window_ends_at_ms=row["window_ends_at_ms"],
         used=row["used"],
         held=row["held"],
@@ -126,7 +158,7 @@ def account_from(row: asyncpg.Record) -> Account:
     )
 
 
-def _hold_from(row: asyncpg.Record, units: int, lease_ends_at_ms: int) -> Hold:
+def _hold_from(row: asyncpg.Record, units: int, lease_ends_at_ms: int, topups: dict[str, int]) -> Hold:
     return Hold(
         hold_id=str(row["hold_id"]),
         account_ids=tuple(row["account_ids"]),
@@ -136,73 +168,5 @@ def _hold_from(row: asyncpg.Record, units: int, lease_ends_at_ms: int) -> Hold:
         request_id=row["request_id"],
         tenant_id=row["tenant_id"],
         key_id=row["key_id"],
-    )
-
-
-def _balance_columns(accounts: list[Account]) -> dict[str, list[Any]]:
-    return {
-        "account_ids": [account.account_id for account in accounts],
-        "used": [account.used for account in accounts],
-        "held": [account.held for account in accounts],
-        "in_flight": [account.in_flight for account in accounts],
-        "requests_tat_us": [account.requests_tat_us for account in accounts],
-        "window_ends_at_ms": [account.window_ends_at_ms for account in accounts],
-    }
-
-
-def _hold_columns(holds: list[Hold]) -> dict[str, list[Any]]:
-    return {
-        "hold_ids": [hold.hold_id for hold in holds],
-        "accounts": [",".join(hold.account_ids) for hold in holds],
-        "units": [hold.units for hold in holds],
-        "lease_ends_at_ms": [hold.lease_ends_at_ms for hold in holds],
-        "reserved_at_ms": [hold.reserved_at_ms for hold in holds],
-        "request_ids": [hold.request_id for hold in holds],
-        "tenant_ids": [hold.tenant_id for hold in holds],
-        "key_ids": [hold.key_id for hold in holds],
-    }
-
-
-def _resolution_columns(resolved: list[Resolution], now_us: int) -> dict[str, list[Any]]:
-    holds = [resolution.hold for resolution in resolved]
-    events = [_event(resolution, now_us) for resolution in resolved]
-    return {
-        "hold_ids": [hold.hold_id for hold in holds],
-        "kinds": [resolution.kind.value for resolution in resolved],
-        "late": [resolution.late for resolution in resolved],
-        "accounts": [",".join(hold.account_ids) for hold in holds],
-        "units_held": [hold.units for hold in holds],
-        "units_settled": [resolution.units for resolution in resolved],
-        "outcomes": [event.outcome for event in events],
-        "providers": [event.provider for event in events],
-        "models": [event.model for event in events],
-        "voices": [event.voice for event in events],
-        "provider_units": [event.provider_units for event in events],
-        "reserved_at_ms": [hold.reserved_at_ms for hold in holds],
-        "request_ids": [hold.request_id for hold in holds],
-        "tenant_ids": [hold.tenant_id for hold in holds],
-        "key_ids": [hold.key_id for hold in holds],
-        "subjects": [_SUBJECTS[resolution.kind] for resolution in resolved],
-        "event_ids": [new_uuid() for _ in resolved],
-        "bodies": [msgspec.json.encode(event) for event in events],
-    }
-
-
-def _event(resolution: Resolution, now_us: int) -> HoldEvent:
-    hold, settle = resolution.hold, resolution.settle
-    return HoldEvent(
-        hold_id=hold.hold_id,
-        tenant_id=hold.tenant_id,
-        key_id=hold.key_id,
-        request_id=hold.request_id,
-        accounts=hold.account_ids,
-        units_held=hold.units,
-        units_settled=resolution.units,
-        at_ms=now_us // 1000,
-        outcome=settle.outcome if settle else None,
-        provider=settle.provider if settle else "",
-        model=settle.model if settle else "",
-        voice=settle.voice if settle else "",
-        provider_units=settle.provider_units if settle else None,
-        late=resolution.late,
+        topups=topups,
     )

@@ -12,6 +12,7 @@ from odea_quota.store import HoldStore
 from odea_runtime.postgres import StorageUnavailableError
 
 _BATCH_MAX: Final = 500
+_GAUGES_EVERY_S: Final = 10.0
 _PARTITIONS_EVERY_S: Final = 3600.0
 
 _EXPIRED = Counter("odea_quota_expired_holds_total", "Holds ended by the sweeper")
@@ -26,6 +27,7 @@ class Sweeper:
         self._store = store
         self._batcher = batcher
         self._every_s = every_s
+        self._gauges_due = 0.0
         self._partitions_due = 0.0
 
     async def run(self) -> None:
@@ -46,10 +48,12 @@ class Sweeper:
         return len(overdue)
 
     async def _housekeep(self) -> None:
-        open_holds, oldest_s = await self._store.gauges()
-        _OPEN.set(open_holds)
-        _OLDEST.set(oldest_s)
         now = asyncio.get_running_loop().time()
+        if now >= self._gauges_due:
+            open_holds, oldest_s = await self._store.gauges()
+            _OPEN.set(open_holds)
+            _OLDEST.set(oldest_s)
+            self._gauges_due = now + _GAUGES_EVERY_S
         if now >= self._partitions_due:
             await self._store.ensure_partitions()
             self._partitions_due = now + _PARTITIONS_EVERY_S

@@ -74,6 +74,9 @@ class Meter:
             request_id=request.request_id,
             tenant_id=request.tenant_id,
             key_id=request.key_id,
+            characters=len(request.input),
+            model=request.model,
+            voice=request.voice,
         )
         asking = asyncio.create_task(self._reserve(message))
         try:

@@ -30,9 +30,13 @@ _LIMITS: Final[Mapping[Limit, ErrorCode]] = {
     Limit.REQUESTS: ErrorCode.RATE_LIMIT_EXCEEDED,
     Limit.IN_FLIGHT: ErrorCode.CONCURRENCY_LIMIT_EXCEEDED,
     Limit.SUSPENDED: ErrorCode.ACCOUNT_SUSPENDED,
+    Limit.TEXT: ErrorCode.INPUT_TOO_LONG,
+    Limit.MODEL: ErrorCode.NOT_ALLOWED_BY_PLAN,
+    Limit.VOICE: ErrorCode.NOT_ALLOWED_BY_PLAN,
     # The account opens when quota hears of the tenant, a moment after the tenant is made.
     Limit.ACCOUNT: ErrorCode.QUOTA_UNAVAILABLE,
 }
+_PARAMS: Final[Mapping[Limit, str]] = {Limit.TEXT: "input", Limit.MODEL: "model", Limit.VOICE: "voice"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,4 +119,5 @@ def provider_failure(error: ProviderError) -> Failure:
 
 def quota_failure(denied: Denied) -> Failure:
     """What a caller hears of a limit that refused."""
-    return failure(_LIMITS[denied.limit], retry_after_ms=denied.retry_after_ms)
+    param = _PARAMS.get(denied.limit)
+    return failure(_LIMITS[denied.limit], param=param, retry_after_ms=denied.retry_after_ms)

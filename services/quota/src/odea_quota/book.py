@@ -1,0 +1,171 @@
+"""What a batch of commands can touch and what it changed: accounts, open holds, ended holds, entries of the ledger."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from odea_contracts.quota import Settle
+from odea_quota.accounts import Account, TopUpBalance
+
+OPERATOR: Final = "operator"
+"""The ledger's account that top-ups come from."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Hold:
+    """An open hold.
+
+    Attributes:
+        topups: how many of its units come from which top-up; the others come from the plan.
+    """
+
+    hold_id: str
+    account_ids: tuple[str, ...]
+    units: int
+    lease_ends_at_ms: int
+    reserved_at_ms: int
+    request_id: str
+    tenant_id: str
+    key_id: str
+    topups: dict[str, int] = field(default_factory=dict[str, int])
+
+
+class Kind(StrEnum):
+    """How a hold ended."""
+
+    SETTLED = "settled"
+    RELEASED = "released"
+    EXPIRED = "expired"
+
+
+@dataclass(slots=True, kw_only=True)
+class Resolution:
+    """The end of a hold, and the whole record of it."""
+
+    hold: Hold
+    kind: Kind
+    units: int = 0
+    late: bool = False
+    settle: Settle | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One double entry of the ledger: `units` leave the account `debit` and arrive at the account `credit`.
+
+    Accounts of the ledger are quota accounts by id, `topup:<id>`, `provider:<name>`, `budget:<tenant account>` for what
+    a key with a budget of its own uses, and `operator`.
+    """
+
+    cause_id: str
+    debit: str
+    credit: str
+    units: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crossing:
+    """An account reached a soft limit for the first time in its window."""
+
+    account_id: str
+    tenant_id: str
+    percent: int
+    used: int
+    limit: int
+    window_ends_at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """The sweeper's command: end this hold if its lease has ended."""
+
+    hold_id: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Book:
+    """All that a batch of commands can touch, and what they changed.
+
+    Attributes:
+        accounts: by id, locked by the transaction that the decision is part of.
+        holds: the open ones among the holds that the commands name.
+        resolutions: how the others ended, the newest for each.
+    """
+
+    accounts: dict[str, Account]
+    holds: dict[str, Hold]
+    resolutions: dict[str, Resolution]
+    changed: dict[str, Account] = field(default_factory=dict[str, Account])
+    changed_topups: dict[str, TopUpBalance] = field(default_factory=dict[str, TopUpBalance])
+    opened: dict[str, Hold] = field(default_factory=dict[str, Hold])
+    extended: dict[str, Hold] = field(default_factory=dict[str, Hold])
+    closed: dict[str, Hold] = field(default_factory=dict[str, Hold])
+    resolved: list[Resolution] = field(default_factory=list[Resolution])
+    entries: list[Entry] = field(default_factory=list[Entry])
+    crossings: list[Crossing] = field(default_factory=list[Crossing])
+
+    def hold_units(self, account: Account, units: int, now_us: int) -> dict[str, int]:
+        """Hold `units` of an account, from top-ups as far as they reach; how much from which."""
+        taken = account.take_topups(units, now_us)
+        account.held += units - sum(taken.values())
+        account.in_flight += 1
+        self._note(account, taken)
+        return taken
+
+    def give_back(self, account: Account, hold: Hold) -> None:
+        """Undo a hold on one of its accounts. What a top-up gave returns to it, lapsed or not."""
+        taken: dict[str, int] = {}
+        for topup in account.topups:
+            if part := hold.topups.get(topup.topup_id, 0):
+                topup.units_held -= part
+                topup.units_left += part
+                taken[topup.topup_id] = part
+        account.held -= hold.units - sum(taken.values())
+        account.in_flight -= 1
+        self._note(account, taken)
+
+    def charge(self, account: Account, hold: Hold, units: int, provider: str) -> None:
+        """Use `units` of an account: first what the hold had from top-ups, then the plan's."""
+        used: dict[str, int] = {}
+        left = units
+        for topup in sorted(account.topups, key=lambda topup: (topup.expires_at_ms, topup.topup_id)):
+            part = min(left, hold.topups.get(topup.topup_id, 0))
+            if part:
+                topup.units_left -= part
+                used[topup.topup_id] = part
+                left -= part
+        account.used += left
+        self._note(account, used)
+        # The tenant's account pays the provider; a key's own account only keeps to its budget.
+        tenant = hold.account_ids[0]
+        credit = f"provider:{provider}" if account.account_id == tenant else f"budget:{tenant}"
+        debits = {f"topup:{topup_id}": part for topup_id, part in used.items()} | {account.account_id: left}
+        for debit, part in debits.items():
+            if part:
+                self.entries.append(Entry(cause_id=hold.hold_id, debit=debit, credit=credit, units=part))
+        percent = account.cross()
+        if percent is not None:
+            self.crossings.append(
+                Crossing(
+                    account_id=account.account_id,
+                    tenant_id=hold.tenant_id,
+                    percent=percent,
+                    used=account.used,
+                    limit=account.limit or 0,
+                    window_ends_at_ms=account.window_ends_at_ms,
+                )
+            )
+
+    def resolve(self, resolution: Resolution) -> None:
+        """A hold has ended."""
+        hold_id = resolution.hold.hold_id
+        self.resolutions[hold_id] = resolution
+        self.resolved.append(resolution)
+        hold = self.holds.pop(hold_id, None)
+        self.extended.pop(hold_id, None)
+        if hold and self.opened.pop(hold_id, None) is None:
+            self.closed[hold_id] = hold
+
+    def _note(self, account: Account, topup_ids: dict[str, int]) -> None:
+        self.changed[account.account_id] = account
+        self.changed_topups.update({topup.topup_id: topup for topup in account.topups if topup.topup_id in topup_ids})
