@@ -10,6 +10,7 @@ from odea_local.embedded import EmbeddedStack
 from odea_local.leftovers import MARK
 
 WAIT_S = 20.0
+PAUSE_S = 0.1
 
 MakeStack = Callable[..., EmbeddedStack]
 
@@ -34,4 +35,4 @@ def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + WAIT_S
     while not condition():
         assert time.monotonic() < deadline
-        time.sleep(0.02)
+        time.sleep(PAUSE_S)

@@ -4,7 +4,8 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from integration.synth.harness import House, open_house, synth_settings, with_provider
+from integration.synth.caller import synth_settings
+from integration.synth.harness import House, open_house, with_provider
 from support.databases import Databases
 from support.scripted import ScriptedProvider
 

@@ -6,35 +6,25 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import asyncpg
-import msgspec
-from nats.aio.msg import Msg
 from prometheus_client import REGISTRY
 
 from odea_contracts import quota, synth
 from odea_contracts.base import Endpoint, Message
-from odea_contracts.errors import Failure
-from odea_contracts.quota import Balance, Plan, Window
-from odea_contracts.subjects import SYNTH_SPEAK
-from odea_contracts.synth import HEADER_REQUEST_ID, AudioFormat, Head, Speak, Tail
+from odea_contracts.synth import Speak
 from odea_quota.app import serve as serve_quota
 from odea_quota.settings import QuotaSettings
 from odea_runtime.bus import Bus, BusError
-from odea_runtime.ids import new_id
 from odea_runtime.settings import load
-from odea_runtime.streams import IncomingStream, RefusedError, Streams
+from odea_runtime.streams import Streams
 from odea_synth.app import serve_provider
 from odea_synth.providers.base import Provider
 from odea_synth.settings import SynthSettings
 from support.waiting import until
 
 Serve: TypeAlias = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
-RequestT = TypeVar("RequestT", bound=Message)
-
-WITHIN_S = 15.0
-"""How long anything may take that should be immediate; the machine may be busy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,15 +37,6 @@ class Books:
     provider_units: int | None = None
     logged: str
     logged_provider_units: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Heard:
-    """A whole stream."""
-
-    head: Head
-    audio: bytes
-    tail: Tail
 
 
 class Service:
@@ -98,70 +79,6 @@ class Service:
         except BusError:
             return False
         return True
-
-
-class Caller:
-    """Whoever wants speech: asks over the bus, as the gateway does, and opens accounts."""
-
-    def __init__(self, bus: Bus, streams: Streams) -> None:
-        self.bus = bus
-        self.streams = streams
-
-    async def open_account(self, units: int | None = 1000, **limits: int) -> str:
-        """A new account under a plan of its own."""
-        account_id = new_id("ten")
-        await self.bus.call(quota.PLAN_SET, Plan(name=account_id, units=units, window=Window.NONE, **limits))
-        account = quota.AccountSet(account_id=account_id, tenant_id=account_id, plan=account_id)
-        assert isinstance(await self.bus.call(quota.ACCOUNT_SET, account), quota.Account)
-        return account_id
-
-    async def publish(self, request: Speak, inbox: str) -> None:
-        """Ask for a stream to `inbox` without being there for it."""
-        await self.bus.client.publish(SYNTH_SPEAK, msgspec.json.encode(request), reply=inbox)
-
-    @asynccontextmanager
-    async def speak(self, request: Speak) -> AsyncGenerator[IncomingStream]:
-        """The stream that answers `request`."""
-        headers = {HEADER_REQUEST_ID: request.request_id}
-        async with asyncio.timeout(4 * WITHIN_S):
-            async with self.streams.open(SYNTH_SPEAK, msgspec.json.encode(request), headers) as stream:
-                yield stream
-
-    async def hear(self, request: Speak) -> Heard:
-        """The whole of `request`."""
-        async with self.speak(request) as stream:
-            return await listen(stream)
-
-    async def refusal(self, request: Speak) -> Failure:
-        """Why `request` is not answered with audio, or not to its end."""
-        try:
-            heard = await self.hear(request)
-        except RefusedError as error:
-            return error.failure
-        raise AssertionError(f"not refused: {heard.tail}")
-
-    @asynccontextmanager
-    async def overhear(self, endpoint: Endpoint[RequestT, Any]) -> AsyncGenerator[list[RequestT]]:
-        """Every request to `endpoint` from now on, whoever sends it."""
-        heard: list[RequestT] = []
-
-        async def take(message: Msg) -> None:
-            heard.append(msgspec.json.decode(message.data, type=endpoint.request))
-
-        tap = await self.bus.client.subscribe(endpoint.subject, cb=take)
-        await self.bus.client.flush()
-        try:
-            yield heard
-        finally:
-            if self.bus.connected:
-                await tap.unsubscribe()
-
-    async def balance(self, account_id: str) -> Balance:
-        """Where an account stands."""
-        reply = await self.bus.call(quota.USAGE, quota.Usage(accounts=(account_id,)))
-        assert isinstance(reply, quota.UsageReport)
-        [balance] = reply.balances
-        return balance
 
 
 class House(Caller):
@@ -268,43 +185,6 @@ class House(Caller):
         return bool(REGISTRY.get_sample_value("odea_stream_open", {"end": "send"}))
 
 
-def request(account_id: str, text: str, **changes: Any) -> Speak:
-    """A request for raw samples, unless changed."""
-    basic = Speak(
-        request_id=new_id("req"),
-        tenant_id=account_id,
-        key_id="key_1",
-        accounts=(account_id,),
-        model="tts-1",
-        voice="Vera",
-        input=text,
-        response_format=AudioFormat.PCM,
-    )
-    return msgspec.structs.replace(basic, **changes)
-
-
-async def listen(stream: IncomingStream) -> Heard:
-    """Take a stream to its clean end."""
-    head = await stream.head()
-    audio = b"".join([frame async for frame in stream])
-    assert stream.tail
-    return Heard(head=head, audio=audio, tail=stream.tail)
-
-
-def synth_settings(nats_url: str, dsn: str, **more: str) -> SynthSettings:
-    """Short pauses, and patience for a busy machine."""
-    environ = {
-        "ODEA_NATS_URL": nats_url,
-        "ODEA_DATABASE_URL": dsn,
-        "ODEA_OPS_ADDRESS": "127.0.0.1:0",
-        "ODEA_STREAM_BEAT_S": "0.2",
-        "ODEA_STREAM_SILENCE_S": "2.5",
-        "ODEA_SYNTH_LOG_PAUSE_S": "0.05",
-        "ODEA_DRAIN_S": "5",
-    }
-    return load(SynthSettings, environ | {f"ODEA_{name.upper()}": value for name, value in more.items()})
-
-
 def quota_settings(nats_url: str, dsn: str) -> QuotaSettings:
     """Ends overdue holds soon."""
     environ = {
@@ -322,19 +202,6 @@ def quota_settings(nats_url: str, dsn: str) -> QuotaSettings:
 def with_provider(provider: Provider, settings: SynthSettings) -> Serve:
     """The synth service in this process, speaking with `provider`."""
     return partial(serve_provider, provider, settings)
-
-
-@asynccontextmanager
-async def open_caller(settings: SynthSettings) -> AsyncGenerator[Caller]:
-    """A caller on a connection of its own."""
-    bus = Bus(settings, "tests")
-    streams = Streams(bus, settings)
-    await bus.start(before=streams.start)
-    try:
-        yield Caller(bus, streams)
-    finally:
-        await streams.stop()
-        await bus.stop()
 
 
 @asynccontextmanager

@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from integration.synth.harness import House, request
+from integration.synth.caller import request
+from integration.synth.harness import House
 from odea_contracts import synth
 from odea_contracts.base import Endpoint, Message
 from odea_contracts.errors import ErrorCode, Failure

@@ -5,7 +5,8 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from integration.synth.harness import open_house, request, synth_settings, with_provider
+from integration.synth.caller import request, synth_settings
+from integration.synth.harness import open_house, with_provider
 from odea_contracts.synth import AudioFormat
 from odea_synth.providers.piper import PiperOptions, PiperProvider
 from support.databases import Databases

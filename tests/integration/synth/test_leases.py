@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from integration.synth.harness import WITHIN_S, Books, House, request
+from integration.synth.caller import WITHIN_S, request
+from integration.synth.harness import Books, House
 from odea_contracts import quota
 from odea_contracts.errors import ErrorCode
 from odea_contracts.synth import CancelReason

@@ -5,7 +5,8 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from integration.synth.harness import WITHIN_S, Books, House, listen, open_house, request, synth_settings, with_provider
+from integration.synth.caller import WITHIN_S, listen, request, synth_settings
+from integration.synth.harness import Books, House, open_house, with_provider
 from odea_contracts import quota
 from odea_runtime.streams import StreamBrokenError
 from support.databases import Databases

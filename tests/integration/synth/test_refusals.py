@@ -3,7 +3,8 @@
 import asyncio
 import time
 
-from integration.synth.harness import House, request
+from integration.synth.caller import request
+from integration.synth.harness import House
 from odea_contracts.errors import ErrorCode
 from odea_contracts.quota import Outcome
 from odea_runtime.ids import new_id
@@ -27,7 +28,7 @@ async def test_units_that_do_not_suffice_refuse_and_waiting_is_useless(
 
 
 async def test_too_many_in_a_minute_are_told_when_to_come_back(house: House, provider: ScriptedProvider) -> None:
-    account = await house.open_account(requests_per_minute=1, requests_burst=1)
+    account = await house.open_account(requests_per_minute=1)
     asked = request(account, "The one of this minute.")
     provider.announce(asked.input, spoken(23))
     await house.hear(asked)

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from prometheus_client import REGISTRY
 
-from integration.synth.harness import synth_settings
+from integration.synth.caller import synth_settings
 from odea_runtime.background import running
 from odea_runtime.ids import new_uuid
 from odea_runtime.postgres import Database, StorageUnavailableError

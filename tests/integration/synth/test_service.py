@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from integration.synth.harness import WITHIN_S, Heard, House, open_house, request, synth_settings
+from integration.synth.caller import WITHIN_S, Heard, request, synth_settings
+from integration.synth.harness import House, open_house
 from odea_contracts import synth
 from odea_contracts.synth import AudioFormat, CancelReason, Speak
 from odea_local.ports import find_free

@@ -5,7 +5,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from integration.synth.harness import WITHIN_S, Books, House, listen, request
+from integration.synth.caller import WITHIN_S, listen, request
+from integration.synth.harness import Books, House
 from odea_contracts import quota
 from odea_contracts.errors import ErrorCode
 from odea_contracts.synth import CancelReason, Speak

@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from integration.synth.harness import Books, House, listen, request
+from integration.synth.caller import listen, request
+from integration.synth.harness import Books, House
 from odea_contracts.errors import ErrorCode
 from odea_runtime.bus import NoRespondersError
 from odea_runtime.streams import RefusedError

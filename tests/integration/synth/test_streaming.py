@@ -3,7 +3,8 @@
 import asyncio
 import itertools
 
-from integration.synth.harness import House, request
+from integration.synth.caller import request
+from integration.synth.harness import House
 from odea_contracts.synth import FRAME_BYTES_MAX, AudioFormat, CancelReason
 from odea_synth.providers.base import Chunk
 from support.scripted import ScriptedProvider, spoken

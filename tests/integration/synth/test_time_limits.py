@@ -5,7 +5,8 @@ import itertools
 
 import pytest
 
-from integration.synth.harness import Books, House, request
+from integration.synth.caller import request
+from integration.synth.harness import Books, House
 from odea_contracts.errors import ErrorCode
 from odea_contracts.synth import CancelReason
 from odea_runtime.streams import RefusedError

@@ -6,7 +6,7 @@ from typing import Any
 
 from odea_contracts.quota import Extend, Outcome, Release, Reserve, Settle, Window
 from odea_quota.accounts import Account
-from odea_quota.ledger import Book, Expire
+from odea_quota.book import Book, Expire
 
 
 def at_us(text: str) -> int:
@@ -26,6 +26,7 @@ _ACCOUNT = Account(
     requests_per_minute=None,
     requests_burst=1,
     in_flight_max=None,
+    window_started_at_ms=at_us("2026-03-01T00:00:00") // 1000,
     window_ends_at_ms=at_us("2026-04-01T00:00:00") // 1000,
     used=0,
     held=0,

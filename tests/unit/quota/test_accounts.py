@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from odea_contracts.quota import Window
-from odea_quota.accounts import Account, window_end_ms
+from odea_quota.accounts import Account, window_ms
 from unit.quota.samples import NOW_US, account, at_us
 
 _MINUTE_US = 60_000_000
@@ -34,11 +34,11 @@ _TIMES_US = st.integers(at_us("2020-01-01T00:00:00"), at_us("2120-01-01T00:00:00
     ],
 )
 def test_a_window_ends_with_its_month_or_day_in_utc(window: Window, now: str, end: str) -> None:
-    assert window_end_ms(window, at_us(now)) == at_us(end) // 1000
+    assert window_ms(window, at_us(now))[1] == at_us(end) // 1000
 
 
 def test_an_account_without_a_window_never_rolls() -> None:
-    assert window_end_ms(Window.NONE, NOW_US) is None
+    assert window_ms(Window.NONE, NOW_US) == (0, None)
     endless = account(window=Window.NONE, window_ends_at_ms=None, used=70)
     endless.roll(at_us("2099-01-01T00:00:00"))
     assert (endless.used, endless.window_ends_at_ms) == (70, None)
@@ -46,11 +46,11 @@ def test_an_account_without_a_window_never_rolls() -> None:
 
 @given(now_us=_TIMES_US, window=st.sampled_from([Window.MONTH, Window.DAY]))
 def test_windows_leave_no_gap_and_do_not_overlap(now_us: int, window: Window) -> None:
-    end_ms = window_end_ms(window, now_us)
+    end_ms = window_ms(window, now_us)[1]
     assert end_ms is not None
     assert end_ms * 1000 > now_us
-    assert window_end_ms(window, end_ms * 1000 - 1) == end_ms
-    following_ms = window_end_ms(window, end_ms * 1000)
+    assert window_ms(window, end_ms * 1000 - 1)[1] == end_ms
+    following_ms = window_ms(window, end_ms * 1000)[1]
     assert following_ms is not None
     days = (following_ms - end_ms) / 86_400_000
     assert days in ({28, 29, 30, 31} if window is Window.MONTH else {1})
@@ -65,8 +65,10 @@ def test_used_units_come_back_at_exactly_the_end_and_open_holds_go_along() -> No
     assert rolled == account(used=60, held=30, in_flight=2)
     rolled.roll(end_us)
     next_end_ms = at_us("2026-05-01T00:00:00") // 1000
-    assert rolled == account(used=0, held=30, in_flight=2, window_ends_at_ms=next_end_ms)
-    assert rolled.remaining == 70
+    start_ms = at_us("2026-04-01T00:00:00") // 1000
+    bounds = {"window_started_at_ms": start_ms, "window_ends_at_ms": next_end_ms}
+    assert rolled == account(used=0, held=30, in_flight=2, **bounds)
+    assert rolled.remaining(NOW_US) == 70
 
 
 def test_an_account_that_slept_for_years_wakes_in_the_present_window() -> None:
@@ -77,7 +79,7 @@ def test_an_account_that_slept_for_years_wakes_in_the_present_window() -> None:
 
 @pytest.mark.parametrize(("limit", "remaining"), [(None, None), (100, 40), (60, 0), (10, 0)])
 def test_what_remains_is_never_negative_even_below_a_lowered_limit(limit: int | None, remaining: int | None) -> None:
-    assert account(limit=limit, used=40, held=20).remaining == remaining
+    assert account(limit=limit, used=40, held=20).remaining(NOW_US) == remaining
 
 
 def _admitted(one: Account, times_us: list[int]) -> list[int]:

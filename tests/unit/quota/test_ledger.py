@@ -21,7 +21,8 @@ from odea_contracts.quota import (
     Settled,
     SettledBefore,
 )
-from odea_quota.ledger import Answer, Book, Command, decide
+from odea_quota.book import Book
+from odea_quota.ledger import Answer, Command, decide
 from unit.quota.samples import NOW_MS, NOW_US, account, book, expire, extend, hold_id, release, reserve, settle
 
 # The hold of this page: 50 units of an account of 100, for 60 s; in the state `settled`, charged 30.

@@ -5,7 +5,8 @@ from copy import deepcopy
 import pytest
 
 from odea_contracts.quota import Denied, ExceedsHold, Expired, Outcome, Released, Reserved, Settled, SettledBefore
-from odea_quota.ledger import Answer, Book, Command, Kind, decide
+from odea_quota.book import Book, Kind
+from odea_quota.ledger import Answer, Command, decide
 from unit.quota.samples import NOW_US, account, book, expire, extend, hold_id, release, reserve, settle
 
 _LATER_US = NOW_US + 61_000_000

@@ -7,7 +7,8 @@ import pytest
 
 from odea_contracts.errors import ErrorCode, Failure
 from odea_contracts.quota import Denied, Limit, Reserved
-from odea_quota.ledger import Book, decide
+from odea_quota.book import Book
+from odea_quota.ledger import decide
 from unit.quota.samples import NOW_MS, NOW_US, account, at_us, book, reserve, settle
 
 _BUSY: dict[str, dict[str, Any]] = {
@@ -134,7 +135,7 @@ def test_a_limit_below_what_is_in_use_refuses_more_but_lets_open_holds_settle() 
     now.accounts["hall"].limit = 10
     assert _refused_second(now).limit == Limit.UNITS
     decide(now, settle(1, 80), NOW_US)
-    assert (now.accounts["hall"].used, now.accounts["hall"].remaining) == (80, 0)
+    assert (now.accounts["hall"].used, now.accounts["hall"].remaining(NOW_US)) == (80, 0)
 
 
 def test_a_new_window_brings_its_units_and_open_holds_still_count() -> None:

@@ -17,7 +17,8 @@ from odea_contracts import quota
 from odea_contracts.errors import Failure
 from odea_contracts.quota import Outcome, Window
 from odea_quota.accounts import Account
-from odea_quota.ledger import Answer, Book, Command, Expire, Hold, Resolution, decide
+from odea_quota.book import Book, Expire, Hold, Resolution
+from odea_quota.ledger import Answer, Command, decide
 from unit.quota.ledger_model import Limits, Model, always, each_day, each_month
 from unit.quota.samples import account, at_us, expire, extend, hold_id, release, reserve, settle
 
