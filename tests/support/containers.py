@@ -4,12 +4,15 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import LogMessageWaitStrategy, PortWaitStrategy
 
 from odea_local.ports import find_free
 
 _PASSWORD = "tests-only"
+# The reaper is one more image to fetch, and ours end with their fixture.
+testcontainers_config.ryuk_disabled = True
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,9 @@ def container_nats(image: str) -> Generator[_ContainerServer]:
     port = find_free()
     container = (
         DockerContainer(image)
-        .with_command("-js -m 8222")
+        .with_command(f"-js -m 8222 --user odea --pass {_PASSWORD}")
         .with_bind_ports(4222, port)
         .waiting_for(PortWaitStrategy(4222).with_startup_timeout(30))
     )
     with container:
-        yield _ContainerServer(container, f"nats://127.0.0.1:{port}")
+        yield _ContainerServer(container, f"nats://odea:{_PASSWORD}@127.0.0.1:{port}")

@@ -11,19 +11,26 @@ from odea_contracts.keys import Scope
 from odea_gateway.app import Gateway
 
 
-@pytest.fixture
-async def standins(nats_url: str) -> AsyncGenerator[Standins]:
-    """Keys, quota and synth."""
+@pytest.fixture(scope="module")
+async def services(nats_url: str) -> AsyncGenerator[Standins]:
+    """Keys, quota and synth for all tests of a module."""
     async with standing_in(settings_for(nats_url)) as parts:
         yield parts
 
 
-@pytest.fixture
-async def gateway(nats_url: str, standins: Standins) -> AsyncGenerator[Gateway]:
+@pytest.fixture(scope="module")
+async def gateway(nats_url: str, services: Standins) -> AsyncGenerator[Gateway]:
     """A gateway that reaches them."""
-    assert standins
+    assert services
     async with running(settings_for(nats_url)) as gateway:
         yield gateway
+
+
+@pytest.fixture
+async def standins(services: Standins) -> Standins:
+    """The same three, as if they had just started."""
+    services.reset()
+    return services
 
 
 @pytest.fixture

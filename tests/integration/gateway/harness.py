@@ -9,6 +9,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -102,8 +103,8 @@ class GatewayProcess:
 
     def rss_kb(self) -> int:
         """Resident memory."""
-        with open(f"/proc/{self.pid}/status") as status:
-            return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
 
     async def stop(self) -> int:
         """SIGTERM; the exit status."""
@@ -116,9 +117,7 @@ class GatewayProcess:
 async def process(nats_url: str, **changes: str) -> AsyncGenerator[GatewayProcess]:
     """`python -m odea_gateway serve`, until the block is left."""
     env = {"PATH": os.environ["PATH"], **environment(nats_url, **changes)}
-    started = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "odea_gateway", "serve", stderr=PIPE, env=env
-    )
+    started = await asyncio.create_subprocess_exec(sys.executable, "-m", "odea_gateway", "serve", stderr=PIPE, env=env)
     log: list[dict[str, Any]] = []
     serving = asyncio.Event()
     reading = asyncio.create_task(_read(started, log, serving.set))

@@ -169,6 +169,13 @@ class Standins:
     synth: Synth
     buses: dict[str, Bus]
 
+    def reset(self) -> None:
+        """Forget the script and what was asked; keys that were given out stay good."""
+        self.keys.before, self.quota.reply, self.synth.play = None, None, None
+        self.synth.models_reply = synth.ModelList(models=MODELS)
+        for noted in (self.keys.asked, self.synth.asked, self.synth.cancelled):
+            noted.clear()
+
     async def stop(self, name: str) -> None:
         """Nobody answers for this service from now on."""
         await self.buses[name].stop()

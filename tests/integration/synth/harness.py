@@ -9,19 +9,23 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import asyncpg
+import pytest
 from prometheus_client import REGISTRY
 
+from integration.synth.caller import WITHIN_S, Caller, open_caller
 from odea_contracts import quota, synth
 from odea_contracts.base import Endpoint, Message
+from odea_contracts.errors import ErrorCode
 from odea_contracts.synth import Speak
 from odea_quota.app import serve as serve_quota
 from odea_quota.settings import QuotaSettings
 from odea_runtime.bus import Bus, BusError
 from odea_runtime.settings import load
-from odea_runtime.streams import Streams
+from odea_runtime.streams import RefusedError, Streams
 from odea_synth.app import serve_provider
 from odea_synth.providers.base import Provider
 from odea_synth.settings import SynthSettings
+from support.scripted import ScriptedProvider, spoken
 from support.waiting import until
 
 Serve: TypeAlias = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
@@ -224,3 +228,16 @@ async def open_house(settings: SynthSettings, quota_dsn: str, serve_synth: Serve
             stack.push_async_callback(service.stop)
             await service.start()
         yield house
+
+
+async def break_settlement(house: House, provider: ScriptedProvider, asked: Speak) -> None:
+    """Let `asked` be spoken to its end and fail there, since quota is stopped; it stays so."""
+    gate = asyncio.Event()
+    provider.announce(asked.input, spoken(len(asked.input)), gate.wait)
+    async with house.speak(asked) as stream:
+        await stream.head()
+        await house.quota.stop()
+        gate.set()
+        with pytest.raises(RefusedError) as refused:
+            _ = [frame async for frame in stream]
+    assert refused.value.failure.code is ErrorCode.QUOTA_UNAVAILABLE

@@ -14,7 +14,7 @@ from support.databases import Databases
 
 async def test_piper_and_the_encoder_do_not_hold_up_the_loop(nats_url: str, databases: Databases) -> None:
     """One long sentence takes Piper and the MP3 encoder a second and more, in which others must be served."""
-    sentence = "and so it went on without a stop or a comma " * 6
+    sentence = "and so it went on without a stop or a comma " * 4
     settings = synth_settings(nats_url, await databases.create("synth"))
     piper = PiperProvider(PiperOptions())
     async with open_house(settings, await databases.create("quota"), with_provider(piper, settings)) as house:

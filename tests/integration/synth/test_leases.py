@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from integration.synth.caller import WITHIN_S, request
-from integration.synth.harness import Books, House
+from integration.synth.harness import Books, House, break_settlement
 from odea_contracts import quota
 from odea_contracts.errors import ErrorCode
 from odea_contracts.synth import CancelReason
@@ -17,7 +17,7 @@ LEASE_S = 3
 
 @pytest.fixture(scope="module")
 def house_settings() -> dict[str, str]:
-    return {"synth_lease_s": str(LEASE_S), "call_timeout_s": "1"}
+    return {"synth_lease_s": str(LEASE_S), "call_timeout_s": "1", "synth_settle_wait_s": "0.5"}
 
 
 async def test_a_long_speech_outlives_its_first_lease_and_is_not_extended_after_its_end(
@@ -142,3 +142,17 @@ async def test_a_hold_that_nobody_knows_any_more_ends_the_speech_whole_and_uncha
     assert stream.tail.units == 0
     await until(lambda: house.is_logged(asked))
     assert (await house.balance(account)).used == 0
+
+
+async def test_quota_away_for_good_leaves_the_hold_to_its_lease(
+    house: House, provider: ScriptedProvider, account: str
+) -> None:
+    """Nobody is left to end the hold, and nobody extends it when quota is back."""
+    asked = request(account, "Quota is away for good.")
+    await break_settlement(house, provider, asked)
+    await until(lambda: house.is_logged(asked))
+    await house.quota.start()
+    async with house.overhear(quota.EXTEND) as extended:
+        await until(lambda: house.is_resolved(asked), within_s=WITHIN_S)
+        assert not extended
+    assert await house.books(asked) == Books(kind="expired", logged="unsettled", logged_provider_units=23)

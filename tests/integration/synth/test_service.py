@@ -77,6 +77,8 @@ async def open_process(nats_url: str, databases: Databases, log: Path) -> AsyncG
         "synth_lease_s": str(LEASE_S),
         "drain_s": "60",
         "piper_workers": "1",
+        # So that there are lines at all.
+        "log_level": "debug",
     }
     dsn = await databases.create("synth")
     settings = synth_settings(nats_url, dsn, **more)

@@ -5,12 +5,10 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from integration.synth.caller import WITHIN_S, listen, request
-from integration.synth.harness import Books, House
+from integration.synth.caller import listen, request
+from integration.synth.harness import Books, House, break_settlement
 from odea_contracts import quota
-from odea_contracts.errors import ErrorCode
-from odea_contracts.synth import CancelReason, Speak
-from odea_runtime.streams import RefusedError
+from odea_contracts.synth import CancelReason
 from support.scripted import ScriptedProvider, spoken
 from support.waiting import until
 
@@ -98,7 +96,7 @@ async def test_quota_away_for_longer_breaks_the_stream_and_the_hold_is_written_o
 ) -> None:
     """P4: all the audio is there, and still the caller sees a failure. P2: what broke is not charged."""
     asked = request(account, "Quota is away for too long.")
-    await _break(house, provider, asked)
+    await break_settlement(house, provider, asked)
     await house.quota.start()
     assert await house.books(asked) == Books(
         kind="settled",
@@ -111,30 +109,3 @@ async def test_quota_away_for_longer_breaks_the_stream_and_the_hold_is_written_o
     again = request(account, asked.input)
     assert (await house.hear(again)).tail.units == 27
     assert (await house.balance(account)).used == 27
-
-
-async def test_quota_away_for_good_leaves_the_hold_to_its_lease(
-    house: House, provider: ScriptedProvider, account: str
-) -> None:
-    """P3: nobody is left to end the hold, and nobody extends it when quota is back."""
-    asked = request(account, "Quota is away for good.")
-    await _break(house, provider, asked)
-    await until(lambda: house.is_logged(asked))
-    await house.quota.start()
-    async with house.overhear(quota.EXTEND) as extended:
-        await until(lambda: house.is_resolved(asked), within_s=WITHIN_S)
-        assert not extended
-    assert await house.books(asked) == Books(kind="expired", logged="unsettled", logged_provider_units=23)
-
-
-async def _break(house: House, provider: ScriptedProvider, asked: Speak) -> None:
-    """Let `asked` come to its end while quota is stopped."""
-    gate = asyncio.Event()
-    provider.announce(asked.input, spoken(len(asked.input)), gate.wait)
-    async with house.speak(asked) as stream:
-        await stream.head()
-        await house.quota.stop()
-        gate.set()
-        with pytest.raises(RefusedError) as refused:
-            _ = [frame async for frame in stream]
-    assert refused.value.failure.code is ErrorCode.QUOTA_UNAVAILABLE

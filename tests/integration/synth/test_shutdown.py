@@ -16,7 +16,7 @@ from support.waiting import until
 
 @pytest.fixture(scope="module")
 def house_settings() -> dict[str, str]:
-    return {"drain_s": "2"}
+    return {"drain_s": "1.5"}
 
 
 async def test_a_speech_in_hand_is_finished_while_new_ones_find_nobody(

@@ -28,7 +28,7 @@ CLEANED = {
     "joiners in Latin": ("s\u200de\u200cc", "sec"),
     "a run of joiners": ("ن\u200c\u200cن", "نن"),
     "joiner at the ends": ("\u200dن\u200d", "ن"),
-    "Persian non-joiner stays": ("می\u200cخواهم", "می\u200cخواهم"),
+    "Persian non-joiner stays": ("می\u200cشود", "می\u200cشود"),
     "Devanagari joiner stays": ("क्\u200dष", "क्\u200dष"),
     "emoji family stays": ("\U0001f468\u200d\U0001f469\u200d\U0001f467", "\U0001f468\u200d\U0001f469\u200d\U0001f467"),
     "heart on fire": ("\u2764\ufe0f\u200d\U0001f525", "\u2764\u200d\U0001f525"),

@@ -1,4 +1,8 @@
-"""A model of the ledger, slow and obvious. It shares no rule and no number with the ledger."""
+"""A model of the ledger, slow and obvious. It shares no rule and no number with the ledger.
+
+Every unit of a hold is an item of a list that names where it comes from: a top-up, or the plan. Nothing is stored that
+can be counted.
+"""
 
 import time
 from collections.abc import Callable
@@ -7,6 +11,8 @@ from fractions import Fraction
 
 from odea_contracts.quota import Extend, Outcome, Release, Reserve, Settle
 from odea_quota.ledger import Command
+
+PLAN = "plan"
 
 
 @dataclass
@@ -17,10 +23,24 @@ class Wish:
     accounts: tuple[str, ...]
     units: int
     lease_end_us: int
+    sources: dict[str, list[str]]
+    """By account, where each of the held units comes from."""
     fate: str = "open"
+    paid: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    """By account, where each of the charged units came from."""
     charged: int = 0
     charged_at_us: int = 0
     was_late: bool = False
+
+
+@dataclass
+class Extra:
+    """A top-up as it was given."""
+
+    name: str
+    account: str
+    units: int
+    lapses_at_us: int
 
 
 @dataclass
@@ -55,22 +75,41 @@ class Model:
 
     limits: dict[str, Limits]
     wishes: list[Wish] = field(default_factory=list[Wish])
+    extras: list[Extra] = field(default_factory=list[Extra])
 
-    def held(self, name: str) -> int:
-        return sum(one.units for one in self.wishes if one.fate == "open" and name in one.accounts)
+    def held(self, name: str, source: str = PLAN) -> int:
+        return sum(one.sources.get(name, []).count(source) for one in self.wishes if one.fate == "open")
 
     def in_flight(self, name: str) -> int:
         return sum(1 for one in self.wishes if one.fate == "open" and name in one.accounts)
 
+    def ever_used(self, name: str, source: str = PLAN) -> int:
+        return sum(one.paid.get(name, []).count(source) for one in self.wishes)
+
     def used(self, name: str, now_us: int) -> int:
         period = self.limits[name].period
-        return sum(
-            one.charged for one in self.wishes if name in one.accounts and period(one.charged_at_us) == period(now_us)
-        )
+        now = [one for one in self.wishes if period(one.charged_at_us) == period(now_us)]
+        return sum(one.paid.get(name, []).count(PLAN) for one in now)
 
-    def fits(self, name: str, units: int, now_us: int) -> bool:
+    def left(self, extra: Extra) -> int:
+        return extra.units - self.held(extra.account, extra.name) - self.ever_used(extra.account, extra.name)
+
+    def free(self, name: str, now_us: int) -> list[str] | None:
+        """Where each unit would come from that could be held now, in order; `None` if there is no limit."""
         limit = self.limits[name].units
-        return limit is None or self.used(name, now_us) + self.held(name) + units <= limit
+        if limit is None:
+            return None
+        live = [extra for extra in self.extras if extra.account == name and extra.lapses_at_us > now_us]
+        live.sort(key=lambda extra: (extra.lapses_at_us, extra.name))
+        from_extras = [extra.name for extra in live for _ in range(self.left(extra))]
+        return from_extras + [PLAN] * (limit - self.used(name, now_us) - self.held(name))
+
+    def take(self, name: str, units: int, now_us: int) -> list[str] | None:
+        """Where so many units would come from; `None` if there are not so many."""
+        free = self.free(name, now_us)
+        if free is None:
+            return [PLAN] * units
+        return free[:units] if len(free) >= units else None
 
     def level(self, name: str, now_us: int) -> Fraction:
         """Requests in the bucket; one drips out every so often."""
@@ -78,12 +117,9 @@ class Model:
         assert bucket.every is not None
         return max(Fraction(0), bucket.level - (now_us - bucket.level_at_us) / bucket.every)
 
-    def find(self, number: str) -> Wish | None:
-        return next((one for one in self.wishes if one.number == number), None)
-
     def answer(self, command: Command, now_us: int) -> str:
-        """What should be said, in words, and the model as it is after that."""
-        wish = self.find(command.hold_id)
+        """What should be said, in words; the model is then as it should be after that."""
+        wish = next((one for one in self.wishes if one.number == command.hold_id), None)
         if isinstance(command, Reserve):
             return self._answer_reserve(command, wish, now_us)
         if isinstance(command, Settle) and command.outcome is Outcome.WRITTEN_OFF and command.units > 0:
@@ -100,13 +136,13 @@ class Model:
         if len(command.accounts) == 2 and command.accounts[0] == command.accounts[1]:
             return "failure"
         if wish is None:
-            return self._open(command, now_us)
+            return self._refusal(command, now_us) or self._open(command, now_us)
         if wish.fate != "open":
             return self._past(wish)
         same = wish.accounts == command.accounts and wish.units == command.units
         return f"reserved {wish.units} until {wish.lease_end_us}" if same else "conflict"
 
-    def _open(self, command: Reserve, now_us: int) -> str:
+    def _refusal(self, command: Reserve, now_us: int) -> str | None:
         for name in command.accounts:
             if name not in self.limits:
                 return f"denied account {name}"
@@ -114,16 +150,20 @@ class Model:
             for name in command.accounts:
                 if refuses(name, command.units, now_us):
                     return f"denied {limit} {name}"
+        return None
+
+    def _open(self, command: Reserve, now_us: int) -> str:
         for name in command.accounts:
             bucket = self.limits[name]
             if bucket.every is not None:
                 bucket.level, bucket.level_at_us = self.level(name, now_us) + 1, now_us
+        sources = {name: self.take(name, command.units, now_us) or [] for name in command.accounts}
         end_us = (now_us // 1000 + command.lease_ms) * 1000
-        self.wishes.append(Wish(command.hold_id, command.accounts, command.units, end_us))
+        self.wishes.append(Wish(command.hold_id, command.accounts, command.units, end_us, sources))
         return f"reserved {command.units} until {end_us}"
 
     def _no_units(self, name: str, units: int, now_us: int) -> bool:
-        return not self.fits(name, units, now_us)
+        return self.take(name, units, now_us) is None
 
     def _no_place(self, name: str, _units: int, _now_us: int) -> bool:
         most = self.limits[name].in_flight
@@ -141,8 +181,11 @@ class Model:
         if command.units > wish.units:
             return f"exceeds {wish.units}"
         late = wish.fate == "expired"
-        if late and not all(self.fits(name, command.units, now_us) for name in wish.accounts):
+        if late and any(self.take(name, command.units, now_us) is None for name in wish.accounts):
             return "expired"
+        for name in wish.accounts:
+            sources = self.take(name, command.units, now_us) if late else wish.sources[name]
+            wish.paid[name] = (sources or [])[: command.units]
         wish.fate, wish.charged, wish.charged_at_us, wish.was_late = "settled", command.units, now_us, late
         return f"settled {wish.charged} late {late}"
 
@@ -159,8 +202,6 @@ class Model:
 
     @staticmethod
     def _past(wish: Wish) -> str:
-        return (
-            f"settled before {wish.charged}"
-            if wish.fate == "settled"
-            else f"{wish.fate}{' before' * (wish.fate == 'released')}"
-        )
+        if wish.fate == "settled":
+            return f"settled before {wish.charged}"
+        return "released before" if wish.fate == "released" else "expired"

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from odea_contracts.quota import Extend, Outcome, Release, Reserve, Settle, Window
-from odea_quota.accounts import Account
+from odea_quota.accounts import Account, TopUpBalance
 from odea_quota.book import Book, Expire
 
 
@@ -37,7 +37,19 @@ _ACCOUNT = Account(
 
 def account(account_id: str = "hall", **fields: Any) -> Account:
     """An account of 100 units a month and no other limit, apart from what `fields` say."""
+    fields.setdefault("topups", [])
     return replace(_ACCOUNT, account_id=account_id, **fields)
+
+
+def topup(number: int, units: int, lapses_in_us: int = 3_600_000_000, account_id: str = "hall") -> TopUpBalance:
+    """Extra units that lapse so long after `NOW_US`."""
+    return TopUpBalance(
+        topup_id=hold_id(1000 + number),
+        account_id=account_id,
+        units_left=units,
+        units_held=0,
+        expires_at_ms=(NOW_US + lapses_in_us) // 1000,
+    )
 
 
 def book(*accounts: Account) -> Book:
@@ -60,12 +72,15 @@ def reserve(number: int = 1, units: int = 50, *accounts: str, lease_ms: int = 60
         request_id="req",
         tenant_id="ten",
         key_id="key",
+        characters=11,
+        model="plain",
+        voice="vera",
     )
 
 
 def settle(number: int = 1, units: int = 30, outcome: Outcome = Outcome.COMPLETED) -> Settle:
     """Charge the hold."""
-    return Settle(hold_id=hold_id(number), units=units, outcome=outcome)
+    return Settle(hold_id=hold_id(number), units=units, outcome=outcome, provider="piper")
 
 
 def release(number: int = 1) -> Release:

@@ -16,25 +16,26 @@ _TIMES_US = st.integers(at_us("2020-01-01T00:00:00"), at_us("2120-01-01T00:00:00
 
 
 @pytest.mark.parametrize(
-    ("window", "now", "end"),
+    ("window", "now", "start", "end"),
     [
-        (Window.MONTH, "2026-03-10T12:00:00", "2026-04-01T00:00:00"),
-        (Window.MONTH, "2026-03-01T00:00:00", "2026-04-01T00:00:00"),
-        (Window.MONTH, "2026-01-31T23:59:59.999999", "2026-02-01T00:00:00"),
-        (Window.MONTH, "2026-12-31T23:59:59.999999", "2027-01-01T00:00:00"),
-        (Window.MONTH, "2027-02-28T23:59:59.999999", "2027-03-01T00:00:00"),
-        (Window.MONTH, "2028-02-29T00:00:00", "2028-03-01T00:00:00"),
-        (Window.MONTH, "2100-02-28T12:00:00", "2100-03-01T00:00:00"),
-        (Window.DAY, "2026-03-10T12:00:00", "2026-03-11T00:00:00"),
-        (Window.DAY, "2026-03-10T00:00:00", "2026-03-11T00:00:00"),
-        (Window.DAY, "2026-03-10T23:59:59.999999", "2026-03-11T00:00:00"),
-        (Window.DAY, "2028-02-28T12:00:00", "2028-02-29T00:00:00"),
-        (Window.DAY, "2027-02-28T12:00:00", "2027-03-01T00:00:00"),
-        (Window.DAY, "2026-12-31T12:00:00", "2027-01-01T00:00:00"),
+        (Window.MONTH, "2026-03-10T12:00:00", "2026-03-01T00:00:00", "2026-04-01T00:00:00"),
+        (Window.MONTH, "2026-03-01T00:00:00", "2026-03-01T00:00:00", "2026-04-01T00:00:00"),
+        (Window.MONTH, "2026-01-31T23:59:59.999999", "2026-01-01T00:00:00", "2026-02-01T00:00:00"),
+        (Window.MONTH, "2026-12-31T23:59:59.999999", "2026-12-01T00:00:00", "2027-01-01T00:00:00"),
+        (Window.MONTH, "2027-01-01T00:00:00", "2027-01-01T00:00:00", "2027-02-01T00:00:00"),
+        (Window.MONTH, "2027-02-28T23:59:59.999999", "2027-02-01T00:00:00", "2027-03-01T00:00:00"),
+        (Window.MONTH, "2028-02-29T00:00:00", "2028-02-01T00:00:00", "2028-03-01T00:00:00"),
+        (Window.MONTH, "2100-02-28T12:00:00", "2100-02-01T00:00:00", "2100-03-01T00:00:00"),
+        (Window.DAY, "2026-03-10T12:00:00", "2026-03-10T00:00:00", "2026-03-11T00:00:00"),
+        (Window.DAY, "2026-03-10T00:00:00", "2026-03-10T00:00:00", "2026-03-11T00:00:00"),
+        (Window.DAY, "2026-03-10T23:59:59.999999", "2026-03-10T00:00:00", "2026-03-11T00:00:00"),
+        (Window.DAY, "2028-02-28T12:00:00", "2028-02-28T00:00:00", "2028-02-29T00:00:00"),
+        (Window.DAY, "2027-02-28T12:00:00", "2027-02-28T00:00:00", "2027-03-01T00:00:00"),
+        (Window.DAY, "2026-12-31T12:00:00", "2026-12-31T00:00:00", "2027-01-01T00:00:00"),
     ],
 )
-def test_a_window_ends_with_its_month_or_day_in_utc(window: Window, now: str, end: str) -> None:
-    assert window_ms(window, at_us(now))[1] == at_us(end) // 1000
+def test_a_window_is_a_month_or_a_day_in_utc(window: Window, now: str, start: str, end: str) -> None:
+    assert window_ms(window, at_us(now)) == (at_us(start) // 1000, at_us(end) // 1000)
 
 
 def test_an_account_without_a_window_never_rolls() -> None:
@@ -46,35 +47,33 @@ def test_an_account_without_a_window_never_rolls() -> None:
 
 @given(now_us=_TIMES_US, window=st.sampled_from([Window.MONTH, Window.DAY]))
 def test_windows_leave_no_gap_and_do_not_overlap(now_us: int, window: Window) -> None:
-    end_ms = window_ms(window, now_us)[1]
+    start_ms, end_ms = window_ms(window, now_us)
     assert end_ms is not None
-    assert end_ms * 1000 > now_us
-    assert window_ms(window, end_ms * 1000 - 1)[1] == end_ms
-    following_ms = window_ms(window, end_ms * 1000)[1]
-    assert following_ms is not None
-    days = (following_ms - end_ms) / 86_400_000
+    assert start_ms * 1000 <= now_us < end_ms * 1000
+    assert window_ms(window, start_ms * 1000) == window_ms(window, end_ms * 1000 - 1) == (start_ms, end_ms)
+    assert window_ms(window, end_ms * 1000)[0] == end_ms
+    days = (end_ms - start_ms) / 86_400_000
     assert days in ({28, 29, 30, 31} if window is Window.MONTH else {1})
-    end = datetime.fromtimestamp(end_ms / 1000, UTC)
-    assert (end.hour, end.minute, end.second, end.microsecond) == (0, 0, 0, 0)
+    start = datetime.fromtimestamp(start_ms / 1000, UTC)
+    assert (start.hour, start.minute, start.second, start.microsecond) == (0, 0, 0, 0)
 
 
 def test_used_units_come_back_at_exactly_the_end_and_open_holds_go_along() -> None:
     end_us = at_us("2026-04-01T00:00:00")
-    rolled = account(used=60, held=30, in_flight=2)
+    rolled = account(used=60, held=30, in_flight=2, crossed_percent=50)
     rolled.roll(end_us - 1)
-    assert rolled == account(used=60, held=30, in_flight=2)
+    assert rolled == account(used=60, held=30, in_flight=2, crossed_percent=50)
     rolled.roll(end_us)
     next_end_ms = at_us("2026-05-01T00:00:00") // 1000
-    start_ms = at_us("2026-04-01T00:00:00") // 1000
-    bounds = {"window_started_at_ms": start_ms, "window_ends_at_ms": next_end_ms}
-    assert rolled == account(used=0, held=30, in_flight=2, **bounds)
-    assert rolled.remaining(NOW_US) == 70
+    assert rolled == account(held=30, in_flight=2, window_started_at_ms=end_us // 1000, window_ends_at_ms=next_end_ms)
+    assert rolled.remaining(end_us) == 70
 
 
 def test_an_account_that_slept_for_years_wakes_in_the_present_window() -> None:
     sleeper = account(used=60)
     sleeper.roll(at_us("2031-07-15T08:00:00"))
-    assert (sleeper.used, sleeper.window_ends_at_ms) == (0, at_us("2031-08-01T00:00:00") // 1000)
+    window = (at_us("2031-07-01T00:00:00") // 1000, at_us("2031-08-01T00:00:00") // 1000)
+    assert (sleeper.used, sleeper.window_started_at_ms, sleeper.window_ends_at_ms) == (0, *window)
 
 
 @pytest.mark.parametrize(("limit", "remaining"), [(None, None), (100, 40), (60, 0), (10, 0)])

@@ -13,6 +13,9 @@ from unit.quota.samples import NOW_MS, NOW_US, account, at_us, book, reserve, se
 
 _BUSY: dict[str, dict[str, Any]] = {
     "suspended": {"suspended": True},
+    "text": {"text_characters_max": 10},
+    "model": {"models": ("another",)},
+    "voice": {"voices": ("another", "one_more")},
     "units": {"used": 60},
     "in_flight": {"in_flight_max": 2, "in_flight": 2, "held": 2},
     "requests": {"requests_per_minute": 60, "requests_burst": 1, "requests_tat_us": NOW_US + 1_500_500},
@@ -37,7 +40,15 @@ def _refused(now: Book, *accounts: str, units: int = 50) -> Denied:
 
 @pytest.mark.parametrize(
     ("limit", "retry_after_ms"),
-    [("suspended", None), ("units", None), ("in_flight", 1_000), ("requests", 1_501)],
+    [
+        ("suspended", None),
+        ("text", None),
+        ("model", None),
+        ("voice", None),
+        ("units", None),
+        ("in_flight", 1_000),
+        ("requests", 1_501),
+    ],
 )
 def test_a_refusal_names_its_limit_and_takes_nothing_from_any(limit: str, retry_after_ms: int | None) -> None:
     answer = _refused(book(account(**_BUSY[limit])), "hall")
@@ -60,7 +71,7 @@ def test_an_unknown_account_is_named_and_the_known_ones_are_shown() -> None:
 
 
 def test_limits_refuse_in_their_order_those_first_where_waiting_is_useless() -> None:
-    order = ["suspended", "units", "in_flight", "requests"]
+    order = ["suspended", "text", "model", "voice", "units", "in_flight", "requests"]
     for count, first in enumerate(order):
         together = {name: value for limit in order[count:] for name, value in _BUSY[limit].items()}
         assert _refused(book(account(**together)), "hall").limit == Limit(first)
@@ -101,6 +112,14 @@ def test_an_account_that_is_named_twice_is_a_mistake_and_not_a_double_charge() -
     assert isinstance(answer, Failure)
     assert (answer.code, answer.param) == (ErrorCode.INVALID_VALUE, "accounts")
     assert now == before
+
+
+def test_what_the_plan_allows_goes_through() -> None:
+    """The sample asks for 11 characters of the model `plain` in the voice `vera`."""
+    plan = account(text_characters_max=11, models=("another", "plain"), voices=("vera",))
+    assert isinstance(_reserve(book(plan), "hall"), Reserved)
+    nothing = account(models=())
+    assert _refused(book(nothing), "hall").limit == Limit.MODEL
 
 
 def test_the_last_unit_can_be_taken_and_not_one_more() -> None:

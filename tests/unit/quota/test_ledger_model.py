@@ -1,6 +1,7 @@
 """The ledger against a slow and obvious model, over random histories (P1, P2)."""
 
 import calendar
+import dataclasses
 from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
@@ -16,11 +17,11 @@ from msgspec.structs import replace
 from odea_contracts import quota
 from odea_contracts.errors import Failure
 from odea_contracts.quota import Outcome, Window
-from odea_quota.accounts import Account
-from odea_quota.book import Book, Expire, Hold, Resolution
+from odea_quota.accounts import Account, TopUpBalance
+from odea_quota.book import Book, Entry, Expire, Hold, Resolution
 from odea_quota.ledger import Answer, Command, decide
-from unit.quota.ledger_model import Limits, Model, always, each_day, each_month
-from unit.quota.samples import account, at_us, expire, extend, hold_id, release, reserve, settle
+from unit.quota.ledger_model import Extra, Limits, Model, always, each_day, each_month
+from unit.quota.samples import account, at_us, expire, extend, hold_id, release, reserve, settle, topup
 
 _START_US = at_us("2027-12-31T22:30:00")
 
@@ -47,27 +48,43 @@ class Tables:
     """Where the ledger's state rests between batches: rows go in and out as the book says, and nothing is decided."""
 
     accounts: dict[str, Account]
+    topups: dict[str, TopUpBalance] = field(default_factory=dict[str, TopUpBalance])
     holds: dict[str, Hold] = field(default_factory=dict[str, Hold])
     resolutions: list[Resolution] = field(default_factory=list[Resolution])
+    entries: list[Entry] = field(default_factory=list[Entry])
 
     def apply(self, commands: list[Command], now_us: int) -> list[Answer]:
         named = {command.hold_id for command in commands}
         book = Book(
-            accounts=deepcopy(self.accounts),
+            accounts={name: self._account(one, now_us) for name, one in self.accounts.items()},
             holds={name: deepcopy(hold) for name, hold in self.holds.items() if name in named},
             # In the order of writing, so the newest of a hold's ends stays.
             resolutions={one.hold.hold_id: one for one in self.resolutions if one.hold.hold_id in named},
         )
         answers = [deepcopy(decide(book, command, now_us)) for command in commands]
-        self.accounts.update(deepcopy(book.changed))
+        self._write(book)
+        return answers
+
+    def _account(self, one: Account, now_us: int) -> Account:
+        alive = [topup for topup in self.topups.values() if topup.units_held or topup.expires_at_ms * 1000 > now_us]
+        return dataclasses.replace(
+            one, topups=[deepcopy(topup) for topup in alive if topup.account_id == one.account_id]
+        )
+
+    def _write(self, book: Book) -> None:
+        self.accounts.update({name: dataclasses.replace(one, topups=[]) for name, one in book.changed.items()})
+        self.topups.update(deepcopy(book.changed_topups))
         assert not book.opened.keys() & self.holds.keys()
         self.holds.update(deepcopy(book.opened))
         for name, hold in book.extended.items():
             self.holds[name].lease_ends_at_ms = hold.lease_ends_at_ms
         for name in book.closed:
             del self.holds[name]
-        self.resolutions.extend(book.resolved)
-        return answers
+        # The record of a late settlement keeps nothing of what the hold had from top-ups.
+        self.resolutions.extend(
+            dataclasses.replace(one, hold=dataclasses.replace(one.hold, topups={})) for one in book.resolved
+        )
+        self.entries.extend(book.entries)
 
 
 _LIVE = [("month",), ("day",), ("endless",), ("month", "day"), ("endless", "month")]
@@ -101,6 +118,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         super().__init__()
         self.now_us = _START_US
         self.newest = 0
+        self.totals: dict[str, int] = {}
         self.last: list[Command] = []
         new_year_ms = calendar.timegm((2028, 1, 1, 0, 0, 0)) * 1000
         month = account("month", limit=100, in_flight_max=3, window_ends_at_ms=new_year_ms)
@@ -154,6 +172,22 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         self.now_us = min(ends, default=self.now_us + 1) - before_us
         self._apply([Expire(name) for name in self.tables.holds])
 
+    @rule(
+        name=st.sampled_from(["month", "day"]),
+        units=st.sampled_from([5, 30]),
+        lapses_in_ms=st.sampled_from([1, 20_000, 10**8]),
+    )
+    def top_up(self, name: str, units: int, lapses_in_ms: int) -> None:
+        number = len(self.tables.topups)
+        extra = topup(number, units, account_id=name)
+        extra.expires_at_ms = self.now_us // 1000 + lapses_in_ms
+        self.tables.topups[extra.topup_id] = extra
+        self.model.extras.append(Extra(extra.topup_id, name, units, extra.expires_at_ms * 1000))
+
+    @rule(name=st.sampled_from(["month", "day"]), limit=st.sampled_from([40, 100, 100, 150]))
+    def change_the_plan(self, name: str, limit: int) -> None:
+        self.tables.accounts[name].limit = self.model.limits[name].units = limit
+
     @rule(gap_us=st.sampled_from([1, 999, 250_000, 1_000_000, 29_999_999, 30_000_000, 600_000_000]))
     def wait(self, gap_us: int) -> None:
         self.now_us += gap_us
@@ -178,19 +212,38 @@ class LedgerAgainstModel(RuleBasedStateMachine):
 
     @invariant()
     def nobody_is_over(self) -> None:
-        """P1, on the rows as they are stored."""
-        for one in self.tables.accounts.values():
-            assert one.limit is None or one.used + one.held <= one.limit
+        """P1, on the rows as they are stored. Above a limit that was lowered, nothing more may be taken."""
+        for name, one in self.tables.accounts.items():
+            total = one.used + one.held
+            assert one.limit is None or total <= max(one.limit, self.totals.get(name, 0))
+            self.totals[name] = total
+        for extra in self.tables.topups.values():
+            assert extra.units_left >= 0
+            assert extra.units_held >= 0
 
     @invariant()
     def balances_add_up(self) -> None:
         for name, one in self.tables.accounts.items():
-            holds = [hold for hold in self.tables.holds.values() if name in hold.account_ids]
-            assert one.held == sum(hold.units for hold in holds) == self.model.held(name)
-            assert one.in_flight == len(holds) == self.model.in_flight(name)
+            assert one.held == self.model.held(name)
+            assert one.in_flight == self.model.in_flight(name)
             # A row of a window that has ended counts for nothing; it is only rolled when somebody calls.
             ended = one.window_ends_at_ms is not None and one.window_ends_at_ms * 1000 <= self.now_us
             assert (0 if ended else one.used) == self.model.used(name, self.now_us)
+        for extra in self.model.extras:
+            row = self.tables.topups[extra.name]
+            assert (row.units_left, row.units_held) == (
+                self.model.left(extra),
+                self.model.held(extra.account, extra.name),
+            )
+
+    @invariant()
+    def the_ledger_tells_every_charge(self) -> None:
+        debits: Counter[str] = Counter()
+        for entry in self.tables.entries:
+            debits[entry.debit] += entry.units
+        paid = {name: self.model.ever_used(name) for name in self.model.limits}
+        paid |= {f"topup:{one.name}": self.model.ever_used(one.account, one.name) for one in self.model.extras}
+        assert debits == Counter({name: units for name, units in paid.items() if units})
 
     @invariant()
     def every_end_is_on_record_once(self) -> None:
@@ -202,10 +255,13 @@ class LedgerAgainstModel(RuleBasedStateMachine):
     def _balances_are_true(self, answer: quota.Reserved | quota.Denied, *, last: bool) -> None:
         # The model has gone on by the end of the batch, so only the last answer can be compared with it.
         for told in answer.balances if last else ():
-            expected = (self.model.used(told.account_id, self.now_us), self.model.held(told.account_id))
-            assert (told.used, told.held) == expected
-            assert told.in_flight == self.model.in_flight(told.account_id)
+            name, free = told.account_id, self.model.free(told.account_id, self.now_us)
+            extras = [one.name for one in self.model.extras if one.account == name]
+            held = self.model.held(name) + sum(self.model.held(name, extra) for extra in extras)
+            assert (told.used, told.held) == (self.model.used(name, self.now_us), held)
+            assert told.remaining == (None if free is None else len(free))
+            assert told.in_flight == self.model.in_flight(name)
 
 
 TestLedgerAgainstModel = LedgerAgainstModel.TestCase
-TestLedgerAgainstModel.settings = settings(max_examples=400, stateful_step_count=40, deadline=None)
+TestLedgerAgainstModel.settings = settings(max_examples=250, stateful_step_count=40, deadline=None)

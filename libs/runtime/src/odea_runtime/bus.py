@@ -91,7 +91,7 @@ class Bus:
     """One connection to NATS: call, publish and, through routers, serve.
 
     Args:
-        settings: `nats_url`, `call_timeout_s`, `tasks_max`.
+        settings: `nats_url`, `call_timeout_s`, `drain_s`.
         service: the name shown to NATS and used for the private inbox prefix.
         routers: what this process serves.
     """
@@ -114,6 +114,7 @@ class Bus:
             max_reconnect_attempts=-1,
             ping_interval=_PING_S,
             max_outstanding_pings=2,
+            graceful_timeout=settings.drain_s,
             disconnected_cb=self._on_lost,
             reconnected_cb=self._on_back,
             error_cb=self._on_error,

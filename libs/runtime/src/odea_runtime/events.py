@@ -25,6 +25,8 @@ EventT = TypeVar("EventT", bound=Message)
 
 _ACK_WAIT_S: Final = 30
 _BATCH: Final = 10
+_PULL_S: Final = 1.0
+"""How long one request for events stands. nats-py can hold what came first until the batch is full or this is over."""
 _PAUSE_S_MAX: Final = 60.0
 
 _FOLLOWED = Counter(
@@ -81,7 +83,7 @@ class Follower:
             subject,
             stream=JStream(STREAM_EVENTS, declare=False),
             durable=durable,
-            pull_sub=PullSub(batch_size=_BATCH, timeout=5.0),
+            pull_sub=PullSub(batch_size=_BATCH, timeout=_PULL_S),
             config=ConsumerConfig(ack_wait=_ACK_WAIT_S, max_ack_pending=_BATCH * 10, filter_subject=subject),
             ack_policy=AckPolicy.MANUAL,
             decoder=decode,

@@ -1,0 +1,25 @@
+"""Unusable settings are said at once and in full."""
+
+import pytest
+
+from odea_gateway.settings import GatewaySettings
+from odea_runtime.settings import SettingsError, load
+
+
+def test_the_defaults_hold_together() -> None:
+    settings = load(GatewaySettings, {"ODEA_NATS_URL": "nats://localhost"})
+    assert settings.text_chars_max == 4096
+    assert settings.body_bytes_max >= 12 * (4096 + 4096)
+
+
+def test_a_body_limit_that_does_not_hold_the_text_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"ODEA_BODY_BYTES_MAX: .*at least 649152"):
+        load(GatewaySettings, {"ODEA_NATS_URL": "nats://localhost", "ODEA_TEXT_CHARS_MAX": "50000"})
+
+
+def test_every_fault_is_listed() -> None:
+    environ = {"ODEA_GATEWAY_ADDRESS": "nowhere", "ODEA_REQUESTS_MAX": "0", "ODEA_BODY_S": "-1"}
+    with pytest.raises(SettingsError) as caught:
+        load(GatewaySettings, environ)
+    named = {line.partition(":")[0] for line in str(caught.value).splitlines()}
+    assert named == {"ODEA_NATS_URL", "ODEA_GATEWAY_ADDRESS", "ODEA_REQUESTS_MAX", "ODEA_BODY_S"}
