@@ -76,3 +76,13 @@ migrate service:
 [group('run')]
 run service:
     uv run python -m odea_{{service}} serve
+
+# Build one service's image; EXTRAS="--extra piper" puts the voice in the box into synth's
+[group('run')]
+image service extras="":
+    docker build -f deploy/Dockerfile --build-arg SERVICE={{service}} --build-arg EXTRAS="{{extras}}" -t odea-{{service}} .
+
+# How fast the ledger is, beside its floors
+[group('measure')]
+bench-quota *args:
+    PYTHONPATH=tests uv run python tests/bench/quota.py "$@"

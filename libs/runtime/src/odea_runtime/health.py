@@ -4,12 +4,16 @@ A thread, so that a blocked event loop shows: `/livez` asks the loop to do one t
 """
 
 import asyncio
+import socket
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from types import TracebackType
 from typing import Self
 
+import structlog
 from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder
 
@@ -19,6 +23,9 @@ Check = Callable[[], Awaitable[str | None]]
 """Says what is wrong, or `None`."""
 
 _ANSWER_S = 1.0
+_CHECK_S = 0.7
+"""Less than the answer may take, so that a check that hangs is not taken for a loop that does."""
+_POLL_S = 0.1
 
 
 class OpsServer:
@@ -48,8 +55,7 @@ class OpsServer:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the signature is the library's
                 """Probes come every few seconds; they are not worth a line."""
 
-        self._server = ThreadingHTTPServer((address.host, address.port), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(address, Handler)
 
     @property
     def port(self) -> int:
@@ -57,7 +63,7 @@ class OpsServer:
         return self._server.server_port
 
     async def __aenter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, name="ops", daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(_POLL_S,), name="ops", daemon=True).start()
         return self
 
     async def __aexit__(
@@ -89,6 +95,35 @@ class OpsServer:
         return (503 if faults else 200), "text/plain; charset=utf-8", f"{body}\n".encode()
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, address: Address, handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        super().__init__((address.host, address.port), handler)
+
+    def server_bind(self) -> None:
+        """Without asking the name service who we are, which the library does and which can take long."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]
+
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - the library's signature
+        """A prober that hung up is no news; anything else belongs in the log, not raw on stderr."""
+        if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):
+            structlog.get_logger().exception("a health request failed")
+
+
 async def _faults(checks: Mapping[str, Check]) -> list[str]:
-    found = [(name, await check()) for name, check in checks.items()]
-    return [f"{name}: {fault}" for name, fault in found if fault]
+    found = await asyncio.gather(*(_fault(check) for check in checks.values()))
+    return [f"{name}: {fault}" for name, fault in zip(checks, found, strict=True) if fault]
+
+
+async def _fault(check: Check) -> str | None:
+    try:
+        async with asyncio.timeout(_CHECK_S):
+            return await check()
+    except TimeoutError:
+        return "no answer in time"
+    except Exception:  # noqa: BLE001 - one broken check must not hide what the others say
+        structlog.get_logger().exception("a check failed")
+        return "the check itself failed"

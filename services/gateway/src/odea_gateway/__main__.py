@@ -1,8 +1,14 @@
-"""`python -m odea_gateway serve`."""
+"""`odea-gateway serve`."""
 
 from odea_gateway.app import serve
 from odea_gateway.settings import GatewaySettings
 from odea_runtime.service import main
 
-if __name__ == "__main__":
+
+def run() -> None:
+    """The console script."""
     main("gateway", GatewaySettings, {"serve": serve})
+
+
+if __name__ == "__main__":
+    run()

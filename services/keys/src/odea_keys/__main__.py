@@ -1,8 +1,14 @@
-"""`python -m odea_keys serve|migrate`: the only reader of the environment."""
+"""`odea-keys serve|migrate`: the only reader of the environment."""
 
 from odea_keys.app import run_migrations, serve
 from odea_keys.settings import KeysSettings
 from odea_runtime.service import main
 
-if __name__ == "__main__":
+
+def run() -> None:
+    """The console script."""
     main("keys", KeysSettings, {"serve": serve, "migrate": run_migrations})
+
+
+if __name__ == "__main__":
+    run()

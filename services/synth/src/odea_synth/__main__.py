@@ -1,4 +1,4 @@
-"""`python -m odea_synth serve|migrate`: the only reader of the environment."""
+"""`odea-synth serve|migrate`: the only reader of the environment."""
 
 import asyncio
 
@@ -14,5 +14,10 @@ async def _migrate(settings: SynthSettings, _stop: asyncio.Event) -> None:
     await migrate(settings, "odea_synth", "synth")
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """The console script."""
     main("synth", SynthSettings, {"serve": serve, "migrate": _migrate})
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,259 @@
+"""Group commit: who waits for whom, and whose fault fails whom. The store is a stub that answers when the test says so."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+
+import asyncpg
+import pytest
+
+from odea_contracts.errors import ErrorCode, Failure
+from odea_contracts.quota import HoldConflict, Released, Reserve
+from odea_quota.batcher import Batcher
+from odea_quota.ledger import Answer, Command
+from odea_runtime.background import running
+from odea_runtime.postgres import StorageUnavailableError
+from support.waiting import until
+from unit.quota.samples import hold_id, release, reserve, settle
+
+
+class StubStore:
+    """Answers every command with `Released`, a batch at a time, as soon as the gate is open."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.begun: list[list[str]] = []
+        self.faults: dict[str, list[Exception]] = {}
+        self.stuck: set[str] = set()
+        """Accounts whose batches wait for the gate; all do if this is empty."""
+
+    async def apply(self, commands: Sequence[Command]) -> list[Answer]:
+        self.begun.append([command.hold_id for command in commands])
+        accounts = {name for command in commands if isinstance(command, Reserve) for name in command.accounts}
+        if not self.stuck or accounts & self.stuck:
+            await self.gate.wait()
+        for command in commands:
+            for fault in self.faults.get(command.hold_id, [])[:1]:
+                self.faults[command.hold_id].pop(0)
+                raise fault
+        return [Released(hold_id=command.hold_id) for command in commands]
+
+    def always(self, fault: Exception, number: int) -> None:
+        """Whatever holds this command fails, however often it is tried."""
+        self.faults[hold_id(number)] = [fault] * 10
+
+    @property
+    def sizes(self) -> list[int]:
+        return [len(batch) for batch in self.begun]
+
+
+@pytest.fixture
+def store() -> StubStore:
+    return StubStore()
+
+
+@asynccontextmanager
+async def _batching(
+    store: StubStore, *, batch_max: int = 100, queue_max: int = 100, lanes: int = 1
+) -> AsyncGenerator[Batcher]:
+    batcher = Batcher(store.apply, batch_max=batch_max, queue_max=queue_max, lanes=lanes)
+    async with running(batcher.run()):
+        yield batcher
+
+
+async def _submit(batcher: Batcher, *commands: Command) -> list[asyncio.Task[Answer]]:
+    """Submit all, in order; returns when each of them waits."""
+    tasks = [asyncio.create_task(batcher.submit(command)) for command in commands]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def _behind_one(batcher: Batcher, store: StubStore, *commands: Command) -> list[asyncio.Task[Answer]]:
+    """Submit `commands` while a batch of one is under way."""
+    first = await _submit(batcher, release(0))
+    await until(lambda: store.sizes == [1])
+    return first + await _submit(batcher, *commands)
+
+
+def _codes(answers: list[Answer]) -> list[str]:
+    return [answer.code if isinstance(answer, Failure) else "ok" for answer in answers]
+
+
+_CLASH = asyncpg.UniqueViolationError("holds_pkey")
+_UNSTORABLE = asyncpg.CharacterNotInRepertoireError("invalid byte sequence")
+
+
+async def test_a_lone_command_waits_for_nobody(store: StubStore) -> None:
+    store.gate.set()
+    async with _batching(store) as batcher:
+        assert await batcher.submit(release(1)) == Released(hold_id=hold_id(1))
+    assert store.sizes == [1]
+
+
+async def test_what_arrives_during_a_batch_shares_the_next_in_the_order_of_arrival(store: StubStore) -> None:
+    async with _batching(store) as batcher:
+        tasks = await _behind_one(batcher, store, *(release(number) for number in range(1, 11)))
+        store.gate.set()
+        answers = await asyncio.gather(*tasks)
+    assert answers == [Released(hold_id=hold_id(number)) for number in range(11)]
+    assert store.begun[1] == [hold_id(number) for number in range(1, 11)]
+
+
+async def test_a_batch_is_bounded(store: StubStore) -> None:
+    async with _batching(store, batch_max=10) as batcher:
+        tasks = await _behind_one(batcher, store, *(release(number) for number in range(1, 26)))
+        store.gate.set()
+        await asyncio.gather(*tasks)
+    assert store.sizes == [1, 10, 10, 5]
+
+
+async def test_more_than_the_queue_holds_is_refused_at_once_and_the_others_are_served(store: StubStore) -> None:
+    async with _batching(store, queue_max=3) as batcher:
+        tasks = await _behind_one(batcher, store, *(release(number) for number in range(1, 4)))
+        assert _codes([await batcher.submit(release(9))]) == [ErrorCode.OVERLOADED]
+        store.gate.set()
+        assert _codes(await asyncio.gather(*tasks)) == ["ok"] * 4
+    assert hold_id(9) not in store.begun[1]
+
+
+async def test_without_storage_nothing_is_claimed_and_the_next_batch_is_tried(store: StubStore) -> None:
+    store.faults[hold_id(2)] = [StorageUnavailableError("gone")]
+    async with _batching(store) as batcher:
+        tasks = await _behind_one(batcher, store, release(1), release(2), release(3))
+        store.gate.set()
+        answers = await asyncio.gather(*tasks)
+        assert _codes(answers) == ["ok", *[ErrorCode.QUOTA_UNAVAILABLE] * 3]
+        assert await batcher.submit(release(2)) == Released(hold_id=hold_id(2))
+    # What may have been written already is not written again behind the caller's back.
+    assert store.sizes == [1, 3, 1]
+
+
+@pytest.mark.parametrize("fault", [_CLASH, _UNSTORABLE])
+async def test_a_poisoned_command_fails_alone(store: StubStore, fault: Exception) -> None:
+    store.always(fault, 2)
+    async with _batching(store) as batcher:
+        tasks = await _behind_one(batcher, store, release(1), release(2), release(3))
+        store.gate.set()
+        answers = await asyncio.gather(*tasks)
+    assert _codes(answers) == ["ok", "ok", ErrorCode.INTERNAL_ERROR, "ok"]
+
+
+async def test_a_lone_command_that_clashed_with_another_replica_is_decided_again(store: StubStore) -> None:
+    """The other replica's hold stands now, so the second look finds it and has a name for it."""
+    store.gate.set()
+    store.faults[hold_id(1)] = [_CLASH]
+    async with _batching(store) as batcher:
+        assert await batcher.submit(release(1)) == Released(hold_id=hold_id(1))
+        store.always(_CLASH, 2)
+        assert _codes([await batcher.submit(release(2))]) == [ErrorCode.INTERNAL_ERROR]
+    assert store.sizes == [1, 1, 1, 1]
+
+
+async def test_an_outage_among_single_commits_is_told_to_those_whom_it_hits(store: StubStore) -> None:
+    store.faults[hold_id(1)] = [_CLASH]
+    store.faults[hold_id(2)] = [StorageUnavailableError("gone")]
+    async with _batching(store) as batcher:
+        tasks = await _behind_one(batcher, store, release(1), release(2), release(3))
+        store.gate.set()
+        answers = await asyncio.gather(*tasks)
+    assert _codes(answers) == ["ok", "ok", ErrorCode.QUOTA_UNAVAILABLE, "ok"]
+
+
+async def test_a_fault_of_ours_fails_its_batch_and_the_lane_lives_on(store: StubStore) -> None:
+    store.faults[hold_id(1)] = [ZeroDivisionError()]
+    store.gate.set()
+    async with _batching(store) as batcher:
+        assert _codes([await batcher.submit(release(1))]) == [ErrorCode.INTERNAL_ERROR]
+        assert _codes([await batcher.submit(release(2))]) == ["ok"]
+
+
+async def test_a_caller_that_left_while_waiting_is_left_out_and_disturbs_nobody(store: StubStore) -> None:
+    async with _batching(store) as batcher:
+        _, *tasks = await _behind_one(batcher, store, release(1), release(2), release(3))
+        tasks[1].cancel()
+        await asyncio.wait([tasks[1]])
+        store.gate.set()
+        assert _codes(await asyncio.gather(tasks[0], tasks[2])) == ["ok", "ok"]
+    assert store.begun[1] == [hold_id(1), hold_id(3)]
+
+
+async def test_a_caller_that_left_during_its_batch_disturbs_nobody(store: StubStore) -> None:
+    async with _batching(store) as batcher:
+        tasks = await _submit(batcher, release(1), release(2))
+        await until(lambda: store.sizes == [2])
+        tasks[0].cancel()
+        await asyncio.wait([tasks[0]])
+        store.gate.set()
+        assert _codes([await tasks[1]]) == ["ok"]
+        assert _codes([await batcher.submit(release(3))]) == ["ok"]
+
+
+async def test_a_batch_that_everybody_left_is_not_applied(store: StubStore) -> None:
+    async with _batching(store) as batcher:
+        first, *tasks = await _behind_one(batcher, store, release(1), release(2))
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        store.gate.set()
+        await first
+        assert _codes([await batcher.submit(release(3))]) == ["ok"]
+    assert store.begun == [[hold_id(0)], [hold_id(3)]]
+
+
+async def test_a_stuck_hot_account_delays_none_that_has_another_lane(store: StubStore) -> None:
+    store.stuck = {"hot"}
+    accounts = [f"cold_{number}" for number in range(20)]
+    async with _batching(store, lanes=2) as batcher:
+        hot = await _submit(batcher, reserve(1, 1, "hot"))
+        await until(lambda: len(store.begun) == 1)
+        hot += await _submit(batcher, *(reserve(number, 1, "hot") for number in range(2, 6)))
+        cold = await _submit(batcher, *(reserve(100 + number, 1, name) for number, name in enumerate(accounts)))
+        others = await _those_that_end(cold)
+        assert _codes([task.result() for task in others]) == ["ok"] * len(others)
+        assert not any(task.done() for task in hot)
+        store.gate.set()
+        await asyncio.gather(*hot, *cold)
+    # The hot account's commands met in one batch, behind the first.
+    hot_batches = [batch for batch in store.begun if set(batch) & {hold_id(number) for number in range(1, 6)}]
+    assert [hold_id(1)] in hot_batches
+    assert len(hot_batches) == 2
+
+
+async def _those_that_end(tasks: list[asyncio.Task[Answer]]) -> list[asyncio.Task[Answer]]:
+    """Those tasks that end while the hot lane is stuck: about half, whichever share its lane."""
+    await until(lambda: any(task.done() for task in tasks))
+    return [task for task in tasks if task.done()]
+
+
+async def test_a_hold_is_settled_in_the_lane_of_its_account(store: StubStore) -> None:
+    """So that it meets the account's other commands in one batch instead of waiting for their lock."""
+    store.gate.set()
+    numbers = range(1, 21)
+    async with _batching(store, lanes=4) as batcher:
+        await asyncio.gather(*(batcher.submit(reserve(number, 1, "hot")) for number in numbers))
+        store.gate.clear()
+        before = len(store.begun)
+        first = await _submit(batcher, reserve(50, 1, "hot"))
+        await until(lambda: len(store.begun) == before + 1)
+        tasks = await _submit(batcher, *(settle(number, 1) for number in numbers))
+        store.gate.set()
+        await asyncio.gather(*first, *tasks)
+    assert store.begun[before + 1 :] == [[hold_id(number) for number in numbers]]
+
+
+async def test_a_shutdown_answers_all_that_wait(store: StubStore) -> None:
+    async with _batching(store) as batcher:
+        tasks = await _behind_one(batcher, store, release(1), release(2))
+    assert _codes(await asyncio.gather(*tasks)) == [ErrorCode.QUOTA_UNAVAILABLE] * 3
+    assert _codes([await batcher.submit(release(3))]) == [ErrorCode.QUOTA_UNAVAILABLE], "and those who come too late"
+
+
+async def test_the_answer_is_the_command_s_own(store: StubStore) -> None:
+    async def answer(commands: Sequence[Command]) -> list[Answer]:
+        return [HoldConflict(hold_id=command.hold_id) for command in commands]
+
+    store.gate.set()
+    batcher = Batcher(answer, batch_max=100, queue_max=100, lanes=3)
+    async with running(batcher.run()):
+        answers = await asyncio.gather(*(batcher.submit(release(number)) for number in range(50)))
+    assert answers == [HoldConflict(hold_id=hold_id(number)) for number in range(50)]
