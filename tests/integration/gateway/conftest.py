@@ -9,6 +9,13 @@ from integration.gateway.harness import client_of, running, settings_for
 from integration.gateway.standins import Standins, standing_in
 from odea_contracts.keys import Scope
 from odea_gateway.app import Gateway
+from support.servers import NatsServer
+
+
+@pytest.fixture
+def own_nats_url(breakable_nats: NatsServer) -> str:
+    """A NATS where the services of the module do not answer too."""
+    return breakable_nats.url
 
 
 @pytest.fixture(scope="module")

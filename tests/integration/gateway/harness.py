@@ -14,6 +14,8 @@ from typing import Any
 
 import httpx
 
+from integration.gateway.standins import Standins, standing_in
+from odea_contracts.keys import Scope
 from odea_gateway.app import Gateway
 from odea_gateway.settings import GatewaySettings
 from odea_runtime.settings import load
@@ -46,6 +48,18 @@ async def running(settings: GatewaySettings) -> AsyncGenerator[Gateway]:
     finally:
         stop.set()
         await task
+
+
+@asynccontextmanager
+async def staged(nats_url: str, **changes: str) -> AsyncGenerator[tuple[Standins, Gateway, httpx.AsyncClient]]:
+    """Stand-ins, gateway and a client with a good key, for one test alone on its NATS."""
+    settings = settings_for(nats_url, **changes)
+    async with (
+        standing_in(settings) as parts,
+        running(settings) as gateway,
+        client_of(gateway, parts.keys.issue(Scope.SPEECH)) as client,
+    ):
+        yield parts, gateway, client
 
 
 async def until_ready(client: httpx.AsyncClient, task: asyncio.Task[None]) -> None:

@@ -6,17 +6,33 @@ import time
 import httpx
 import pytest
 
-from integration.gateway.harness import BODY, SPEECH, client_of, running, settings_for
-from integration.gateway.standins import Standins, balance, head_for, say, standing_in
-from odea_contracts import quota
+from integration.gateway.harness import BODY, SPEECH, client_of, running, settings_for, staged
+from integration.gateway.standins import head_for, standing_in
 from odea_contracts.errors import ErrorCode, failure
 from odea_contracts.keys import Scope
-from odea_contracts.synth import Speak
+from odea_contracts.synth import CancelReason, Speak
 from odea_gateway.app import Gateway
 from odea_runtime.streams import OutgoingStream
 from support.servers import NatsServer
+from support.waiting import until
 
 WITHIN_S = 2.0
+LIST = "/v1/audio/voices"
+
+
+async def works(client: httpx.AsyncClient, method: str, path: str) -> bool:
+    """The request is answered with 200."""
+    answer = await client.request(method, path, json=BODY if method == "POST" else None)
+    return answer.status_code == 200
+
+
+async def listens(client: httpx.AsyncClient) -> bool:
+    """The gateway accepts connections."""
+    try:
+        await client.get("/")
+    except httpx.ConnectError:
+        return False
+    return True
 
 
 async def assert_unavailable(client: httpx.AsyncClient, method: str, path: str, code: str) -> httpx.Response:
@@ -37,99 +53,84 @@ PATHS = {
 
 
 @pytest.mark.parametrize("name", PATHS)
-async def test_nobody_answers_for_a_service(nats_url: str, name: str) -> None:
+async def test_nobody_answers_for_a_service(own_nats_url: str, name: str) -> None:
     method, path, code = PATHS[name]
-    async with standing_in(settings_for(nats_url)) as parts, running(settings_for(nats_url)) as gateway:
+    async with staged(own_nats_url) as (parts, _, client):
         await parts.stop(name)
-        async with client_of(gateway, parts.keys.issue(Scope.SPEECH)) as client:
-            answer = await assert_unavailable(client, method, path, code)
+        answer = await assert_unavailable(client, method, path, code)
     assert "www-authenticate" not in answer.headers
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/models/tts-1", "/v1/audio/models", "/v1/audio/voices"])
-async def test_the_lists_need_synth(nats_url: str, path: str) -> None:
-    async with standing_in(settings_for(nats_url)) as parts, running(settings_for(nats_url)) as gateway:
+async def test_the_lists_need_synth(own_nats_url: str, path: str) -> None:
+    async with staged(own_nats_url) as (parts, _, client):
         await parts.stop("synth")
-        async with client_of(gateway, parts.keys.issue(Scope.SPEECH)) as client:
-            await assert_unavailable(client, "GET", path, "synth_unavailable")
+        await assert_unavailable(client, "GET", path, "synth_unavailable")
 
 
-async def test_keys_that_do_not_answer(client: httpx.AsyncClient, standins: Standins) -> None:
+async def test_keys_that_do_not_answer(own_nats_url: str) -> None:
     gate = asyncio.Event()
 
     async def wait() -> None:
         await gate.wait()
 
-    standins.keys.before = wait
-    await assert_unavailable(client, "POST", SPEECH, "keys_unavailable")
-    gate.set()
+    async with staged(own_nats_url) as (parts, _, client):
+        parts.keys.before = wait
+        await assert_unavailable(client, "POST", SPEECH, "keys_unavailable")
+        gate.set()
 
 
-async def test_a_synth_that_gives_no_sign_of_life(gateway: Gateway, standins: Standins, nats_url: str) -> None:
+async def test_a_synth_that_gives_no_sign_of_life(breakable_nats: NatsServer) -> None:
     """It has the request, and neither audio nor a beat comes."""
-    silent = settings_for(nats_url, stream_beat_s="10", stream_silence_s="60")
-    key = standins.keys.issue(Scope.SPEECH)
-    await standins.stop("synth")
+    silent = settings_for(breakable_nats.url, stream_beat_s="10", stream_silence_s="60")
     gate = asyncio.Event()
 
     async def play(_request: Speak, _stream: OutgoingStream) -> None:
         await gate.wait()
 
-    async with standing_in(silent) as parts, client_of(gateway, key) as client:
-        await parts.stop("keys")
-        await parts.stop("quota")
-        parts.synth.play = play
-        await assert_unavailable(client, "POST", SPEECH, "synth_unavailable")
+    async with standing_in(silent) as parts, running(settings_for(breakable_nats.url)) as gateway:
+        async with client_of(gateway, parts.keys.issue(Scope.SPEECH)) as client:
+            parts.synth.play = play
+            await assert_unavailable(client, "POST", SPEECH, "synth_unavailable")
         gate.set()
 
 
-async def test_a_synth_that_lives_but_takes_too_long(nats_url: str) -> None:
+async def test_a_synth_that_lives_but_takes_too_long(own_nats_url: str) -> None:
     """Signs of life keep a request waiting, yet not for ever."""
     gate = asyncio.Event()
 
     async def play(_request: Speak, _stream: OutgoingStream) -> None:
         await gate.wait()
 
-    async with (
-        standing_in(settings_for(nats_url)) as parts,
-        running(settings_for(nats_url, head_s="2.5")) as gateway,
-        client_of(gateway, parts.keys.issue(Scope.SPEECH)) as client,
-    ):
+    async with staged(own_nats_url, head_s="2.5") as (parts, _, client):
         parts.synth.play = play
         answer = await client.post(SPEECH, json=BODY)
         assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
-        await asyncio.wait_for(_cancelled(parts), 2)
+        await until(lambda: parts.synth.cancelled == [CancelReason.RECEIVER_FAULT], within_s=2)
         gate.set()
 
 
-async def test_cached_keys_go_on_without_keys(nats_url: str) -> None:
-    async with standing_in(settings_for(nats_url)) as parts, running(settings_for(nats_url)) as gateway:
-        key = parts.keys.issue(Scope.SPEECH)
-        async with client_of(gateway, key) as client:
-            assert (await client.post(SPEECH, json=BODY)).status_code == 200
-            await parts.stop("keys")
-            assert (await client.post(SPEECH, json=BODY)).status_code == 200
+async def test_cached_keys_go_on_without_keys(own_nats_url: str) -> None:
+    async with staged(own_nats_url) as (parts, _, client):
+        assert await works(client, "POST", SPEECH)
+        await parts.stop("keys")
+        assert await works(client, "POST", SPEECH)
 
 
-async def test_what_quota_fails_with_is_passed_on(client: httpx.AsyncClient, standins: Standins) -> None:
-    standins.quota.reply = failure(ErrorCode.QUOTA_UNAVAILABLE)
-    await assert_unavailable(client, "GET", "/v1/usage", "quota_unavailable")
-    standins.quota.reply = quota.UsageReport(balances=(balance("ten_a", remaining=1),))
-    assert (await client.get("/v1/usage")).json()["accounts"][0]["remaining"] == 1
+async def test_what_quota_fails_with_is_passed_on(own_nats_url: str) -> None:
+    async with staged(own_nats_url) as (parts, _, client):
+        parts.quota.reply = failure(ErrorCode.QUOTA_UNAVAILABLE)
+        await assert_unavailable(client, "GET", "/v1/usage", "quota_unavailable")
 
 
 async def test_nats_goes_and_comes_back(breakable_nats: NatsServer) -> None:
-    settings = settings_for(breakable_nats.url)
-    async with standing_in(settings) as parts, running(settings) as gateway:
-        async with client_of(gateway, parts.keys.issue(Scope.SPEECH)) as client:
-            assert (await client.post(SPEECH, json=BODY)).status_code == 200
-            await asyncio.to_thread(breakable_nats.kill)
-            await assert_unavailable(client, "POST", SPEECH, "keys_unavailable")
-            await assert_unavailable(client, "GET", "/v1/audio/voices", "synth_unavailable")
-            await asyncio.to_thread(breakable_nats.restart)
-            async with asyncio.timeout(10):
-                while (await client.post(SPEECH, json=BODY)).status_code != 200:
-                    await asyncio.sleep(0.05)
+    async with staged(breakable_nats.url) as (_, _, client):
+        assert await works(client, "POST", SPEECH)
+        await asyncio.to_thread(breakable_nats.kill)
+        await assert_unavailable(client, "POST", SPEECH, "keys_unavailable")
+        await assert_unavailable(client, "GET", LIST, "synth_unavailable")
+        await asyncio.to_thread(breakable_nats.restart)
+        await until(lambda: works(client, "POST", SPEECH))
 
 
 async def test_a_gateway_starts_without_nats_and_finds_it(breakable_nats: NatsServer) -> None:
@@ -139,11 +140,11 @@ async def test_a_gateway_starts_without_nats_and_finds_it(breakable_nats: NatsSe
     gateway, stop = Gateway(settings), asyncio.Event()
     task = asyncio.create_task(gateway.run(stop))
     async with client_of(gateway) as client:
-        await assert_unavailable(client, "GET", "/v1/audio/voices", "synth_unavailable")
+        await until(lambda: listens(client))
+        await assert_unavailable(client, "GET", LIST, "synth_unavailable")
         await asyncio.to_thread(breakable_nats.restart)
-        async with standing_in(settings), asyncio.timeout(10):
-            while (await client.get("/v1/audio/voices")).status_code != 200:
-                await asyncio.sleep(0.05)
+        async with standing_in(settings):
+            await until(lambda: works(client, "GET", LIST))
     stop.set()
     await task
 
@@ -153,14 +154,14 @@ async def test_a_gateway_that_never_found_nats_stops(breakable_nats: NatsServer)
     gateway, stop = Gateway(settings_for(breakable_nats.url)), asyncio.Event()
     task = asyncio.create_task(gateway.run(stop))
     async with client_of(gateway) as client:
-        await assert_unavailable(client, "GET", "/v1/audio/voices", "synth_unavailable")
+        await until(lambda: listens(client))
+        await assert_unavailable(client, "GET", LIST, "synth_unavailable")
     stop.set()
     await asyncio.wait_for(task, 5)
 
 
 async def test_nats_dies_in_the_middle_of_a_speech(breakable_nats: NatsServer) -> None:
     """P4: the body breaks, visibly."""
-    settings = settings_for(breakable_nats.url)
     begun = asyncio.Event()
 
     async def play(request: Speak, stream: OutgoingStream) -> None:
@@ -169,18 +170,11 @@ async def test_nats_dies_in_the_middle_of_a_speech(breakable_nats: NatsServer) -
         begun.set()
         await asyncio.Event().wait()
 
-    async with standing_in(settings) as parts, running(settings) as gateway:
+    async with staged(breakable_nats.url) as (parts, _, client):
         parts.synth.play = play
-        async with client_of(gateway, parts.keys.issue(Scope.SPEECH)) as client:
-            speaking = asyncio.create_task(client.post(SPEECH, json=BODY))
-            await begun.wait()
-            await asyncio.to_thread(breakable_nats.kill)
-            with pytest.raises(httpx.RemoteProtocolError):
-                await asyncio.wait_for(speaking, WITHIN_S)
+        speaking = asyncio.create_task(client.post(SPEECH, json=BODY))
+        await begun.wait()
+        await asyncio.to_thread(breakable_nats.kill)
+        with pytest.raises(httpx.RemoteProtocolError):
+            await asyncio.wait_for(speaking, WITHIN_S)
         await asyncio.to_thread(breakable_nats.restart)
-        parts.synth.play = say(b"whole")
-
-
-async def _cancelled(parts: Standins) -> None:
-    while not parts.synth.cancelled:
-        await asyncio.sleep(0.01)

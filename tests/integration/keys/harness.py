@@ -112,3 +112,12 @@ async def read_clock_ms(database: asyncpg.Connection) -> int:
     now_ms = await database.fetchval("SELECT keys.to_ms(clock_timestamp())")
     assert isinstance(now_ms, int)
     return now_ms
+
+
+async def is_hanging(database: asyncpg.Connection, *, for_s: float = 0.0) -> bool:
+    """Whether somebody has waited for a lock for that long."""
+    query = (
+        "SELECT count(*) > 0 FROM pg_stat_activity"
+        " WHERE wait_event_type = 'Lock' AND clock_timestamp() - query_start > $1 * interval '1 second'"
+    )
+    return bool(await database.fetchval(query, for_s))

@@ -15,7 +15,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from integration.keys.harness import OLD_PEPPER, Client, verify_request
+from integration.keys.harness import OLD_PEPPER, Client, is_hanging, verify_request
 from odea_contracts import keys
 from odea_contracts.keys import Principal, Refused, VerifyReply
 from odea_contracts.subjects import STREAM_EVENTS
@@ -75,6 +75,15 @@ async def is_answered(client: Client) -> bool:
     except BusError:
         return False
     return True
+
+
+async def is_gone(client: Client) -> bool:
+    """Whether nobody takes requests any more."""
+    try:
+        await client.call(keys.TENANT_LIST, keys.TenantList(), timeout_s=1)
+    except NoRespondersError:
+        return True
+    return False
 
 
 def fetch(environ: dict[str, str], path: str) -> str:
@@ -190,6 +199,23 @@ async def test_a_signal_ends_it_without_losing_a_request(
         assert await process.wait() == 0
         await asyncio.gather(*callers)
     assert set(ended) == {"Principal"}
+
+
+async def test_what_is_in_hand_is_finished_before_the_end(
+    settings: KeysSettings, client: Client, database: asyncpg.Connection, tmp_path: Path
+) -> None:
+    environ = environ_of(settings) | {"ODEA_DATABASE_TIMEOUT_S": "30"}
+    async with serving(environ, tmp_path / "keys.log") as process:
+        await until(lambda: is_answered(client), within_s=30)
+        issued = await client.new_key((await client.new_tenant()).tenant_id)
+        async with database.transaction():
+            await database.execute("LOCK TABLE keys.secrets IN ACCESS EXCLUSIVE MODE")
+            waiting = asyncio.create_task(client.verify(issued.secret))
+            await until(lambda: is_hanging(database))
+            process.send_signal(signal.SIGTERM)
+            await until(lambda: is_gone(client))
+        assert isinstance(await waiting, Principal)
+        assert await process.wait() == 0
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])

@@ -33,22 +33,23 @@ def is_gone(pid: int) -> bool:
 
 def test_a_child_dies_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:
     supervisor = f"""
-import sys
+import sys, time
 from pathlib import Path
 from odea_local.logfile import LogFile
 from odea_local.process import Command, Process
-code = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(600)"
-child = Process(
-    Command(argv=(sys.executable, "-c", code), environ={{}}, cwd=Path({str(tmp_path)!r})),
-    LogFile(Path({str(tmp_path / "log")!r})),
-)
+code = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print(1, flush=True); time.sleep(600)"
+log = LogFile(Path({str(tmp_path / "log")!r}))
+child = Process(Command(argv=(sys.executable, "-c", code), environ={{}}, cwd=Path({str(tmp_path)!r})), log)
+while not log.tail():
+    time.sleep(0.02)
 print(child.pid, flush=True)
 child.exited.result()
 """
     with subprocess.Popen([sys.executable, "-c", supervisor], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
+        # The child says so when it runs its own code: a death before that is noticed in another way.
         pid = int(process.stdout.readline())
-        assert psutil.Process(pid).is_running()
+        assert not is_gone(pid)
         process.kill()
     wait_until(lambda: is_gone(pid))
 

@@ -46,6 +46,7 @@ async def test_a_role_sees_no_other_schema(postgres: Postgres) -> None:
     for query in ("SELECT * FROM keys.secrets", "CREATE TABLE keys.mine (id int)", "CREATE TABLE public.mine (id int)"):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await run(postgres, quota, query)
+    assert not await run(postgres, quota, "SELECT has_schema_privilege('public', 'USAGE')")
 
 
 @pytest.mark.parametrize("database", ["postgres", "template1"])

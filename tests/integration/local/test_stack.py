@@ -120,12 +120,15 @@ def test_say_writes_the_audio_and_tells_the_charge(shared_stack: EmbeddedStack, 
     assert shared_stack.run("say", "hello", "-o", "-").stdout == "audio of hello as mp3"
 
 
-def test_say_leaves_no_file_when_the_audio_breaks_off(shared_stack: EmbeddedStack, tmp_path: Path) -> None:
+def test_say_touches_no_file_when_the_audio_breaks_off(shared_stack: EmbeddedStack, tmp_path: Path) -> None:
     # P4: a truncated file must not look like a whole one.
-    said = shared_stack.run("say", "broken", "-o", str(tmp_path / "broken.mp3"))
+    output = tmp_path / "broken.mp3"
+    output.write_text("from before")
+    said = shared_stack.run("say", "broken", "-o", str(output))
     assert said.returncode == 1
     assert "broke off" in one_line(said.stderr)
-    assert not list(tmp_path.iterdir())
+    assert output.read_text() == "from before"
+    assert list(tmp_path.iterdir()) == [output]
 
 
 def test_the_printed_curl_line_works_when_pasted(shared_stack: EmbeddedStack, tmp_path: Path) -> None:
@@ -185,6 +188,14 @@ def test_a_taken_port_is_one_clear_line_before_anything_starts(make_stack: MakeS
     assert not stack.folder.postgres.exists()
 
 
+def test_a_folder_that_holds_no_stack_is_left_alone(make_stack: MakeStack) -> None:
+    stack = make_stack("nothing")
+    stack.folder.root.mkdir()
+    for verb, code in (("down", 0), ("status", 3), ("logs", 1)):
+        assert stack.run(verb).returncode == code
+    assert list(stack.folder.root.iterdir()) == []
+
+
 def test_a_folder_that_cannot_be_used_is_one_clear_line(make_stack: MakeStack) -> None:
     stack = make_stack("a file")
     stack.folder.root.touch()
@@ -213,18 +224,19 @@ def test_a_start_that_fails_half_way_is_one_line_and_leaves_nothing(
     assert processes_of(stack) == []
 
 
-def test_an_interrupted_start_leaves_nothing(make_stack: MakeStack) -> None:
+@pytest.mark.parametrize(
+    ("detach", "code", "line"), [([], 1, "odea: stopped before it was ready."), (["-d"], 130, "odea: stopped.")]
+)
+def test_an_interrupted_start_leaves_nothing(make_stack: MakeStack, detach: list[str], code: int, line: str) -> None:
     stack = make_stack("interrupted")
-    command = [sys.executable, "-P", "-m", "odea_local", "up", "--port", "0", "--data", str(stack.folder.root)]
+    command = [sys.executable, "-P", "-m", "odea_local", "up", *detach, "--port", "0", "--data", str(stack.folder.root)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=stack.environ) as up:
         wait_until(lambda: any("postgres -D" in command for command in processes_of(stack)))
         up.send_signal(signal.SIGINT)
         assert up.stderr
         said = up.stderr.read().decode()
-    assert up.returncode == 1
-    assert one_line(said) == "odea: stopped before it was ready."
+    assert (up.returncode, said.strip()) == (code, line)
     assert processes_of(stack) == []
-    assert stack.up().returncode == 0
 
 
 def test_in_the_foreground_a_signal_ends_all_and_a_second_one_at_once(make_stack: MakeStack) -> None:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from odea_local import supervisor
@@ -130,10 +131,12 @@ async def test_a_command_that_should_end_must_end_well(tmp_path: Path, code: str
 
 
 async def test_a_cancelled_command_is_killed(tmp_path: Path) -> None:
-    command = Command(argv=(sys.executable, "-c", SLEEP), environ={}, cwd=tmp_path)
+    code = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+    command = Command(argv=(sys.executable, "-c", code), environ={}, cwd=tmp_path)
     log = LogFile(tmp_path / "it.log")
     running = asyncio.create_task(run_to_end("it", command, log, within_s=600.0))
-    await until(lambda: log.tail() == ("awake",))
+    await until(lambda: len(log.tail()) == 1)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+    assert not psutil.pid_exists(int(log.tail()[0]))

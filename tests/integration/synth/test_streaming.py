@@ -2,12 +2,14 @@
 
 import asyncio
 import itertools
+import random
 
 from integration.synth.caller import request
 from integration.synth.harness import House
 from odea_contracts.synth import FRAME_BYTES_MAX, AudioFormat, CancelReason
 from odea_synth.providers.base import Chunk
-from support.scripted import ScriptedProvider, spoken
+from support.scripted import RATE_HZ, ScriptedProvider, spoken
+from support.stalls import watch_for_stalls
 from support.waiting import until
 
 
@@ -71,6 +73,16 @@ async def test_a_hundred_speeches_at_once_get_their_own_audio_and_nobody_elses(
     await asyncio.gather(*(speak(number) for number in range(100)))
     balance = await house.balance(account)
     assert (balance.used, balance.held, balance.in_flight) == (800, 0, 0)
+
+
+async def test_a_long_piece_is_encoded_beside_the_loop(house: House, provider: ScriptedProvider, account: str) -> None:
+    """A provider may give a whole minute at once; its encoding is no reason for anybody to wait."""
+    asked = request(account, "A minute in one piece.", response_format=AudioFormat.MP3)
+    noise = random.Random(4711).randbytes(60 * 2 * RATE_HZ)
+    provider.announce(asked.input, Chunk(audio=noise, billed_units=22))
+    async with watch_for_stalls() as stalls:
+        await house.hear(asked)
+    assert stalls.stay_below(0.25), stalls
 
 
 async def test_whoever_leaves_while_the_encoder_works_leaves_it_before_it_is_closed(

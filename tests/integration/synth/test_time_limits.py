@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 
 import pytest
 
@@ -14,16 +15,20 @@ from odea_synth.providers.base import Chunk
 from support.scripted import ScriptedProvider, spoken
 from support.waiting import until
 
+WHOLE_S = 2.0
+
 
 @pytest.fixture(scope="module")
 def house_settings() -> dict[str, str]:
-    return {"synth_first_audio_s": "0.5", "synth_next_audio_s": "0.5", "synth_speech_s": "1.5"}
+    return {"synth_first_audio_s": "0.3", "synth_next_audio_s": "0.3", "synth_speech_s": str(WHOLE_S)}
 
 
 async def test_a_provider_that_never_begins_is_given_up(house: House, provider: ScriptedProvider, account: str) -> None:
     asked = request(account, "Never begun.")
     performance = provider.announce(asked.input, asyncio.Event().wait)
+    began = time.monotonic()
     failure = await house.refusal(asked)
+    assert time.monotonic() - began < WHOLE_S
     assert failure.code is ErrorCode.UPSTREAM_TIMEOUT
     assert performance.closed.is_set()
     assert await house.books(asked) == Books(kind="released", logged="provider_failed")
@@ -36,8 +41,10 @@ async def test_a_provider_that_stops_in_the_middle_is_given_up_and_written_off(
     performance = provider.announce(asked.input, spoken(5), asyncio.Event().wait)
     async with house.speak(asked) as stream:
         await stream.head()
+        began = time.monotonic()
         with pytest.raises(RefusedError) as refused:
             _ = [frame async for frame in stream]
+    assert time.monotonic() - began < WHOLE_S
     assert refused.value.failure.code is ErrorCode.UPSTREAM_TIMEOUT
     assert performance.closed.is_set()
     assert await house.books(asked) == Books(

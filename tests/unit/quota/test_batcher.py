@@ -1,4 +1,4 @@
-"""Group commit: who waits for whom, and whose fault fails whom. The store is a stub that answers when the test says so."""
+"""Group commit: who waits for whom, and whose fault fails whom. The store is a stub that answers when it is told to."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -9,9 +9,8 @@ import pytest
 
 from odea_contracts.errors import ErrorCode, Failure
 from odea_contracts.quota import HoldConflict, Released, Reserve
-from odea_quota.batcher import Batcher
+from odea_quota.batcher import Apply, Batcher
 from odea_quota.ledger import Answer, Command
-from odea_runtime.background import running
 from odea_runtime.postgres import StorageUnavailableError
 from support.waiting import until
 from unit.quota.samples import hold_id, release, reserve, settle
@@ -54,11 +53,16 @@ def store() -> StubStore:
 
 @asynccontextmanager
 async def _batching(
-    store: StubStore, *, batch_max: int = 100, queue_max: int = 100, lanes: int = 1
+    apply: Apply, *, batch_max: int = 100, queue_max: int = 100, lanes: int = 1
 ) -> AsyncGenerator[Batcher]:
-    batcher = Batcher(store.apply, batch_max=batch_max, queue_max=queue_max, lanes=lanes)
-    async with running(batcher.run()):
+    batcher = Batcher(apply, batch_max=batch_max, queue_max=queue_max, lanes=lanes)
+    work = asyncio.create_task(batcher.run())
+    try:
         yield batcher
+        assert not work.done(), "the batcher ended by itself"
+    finally:
+        work.cancel()
+        await asyncio.wait([work])
 
 
 async def _submit(batcher: Batcher, *commands: Command) -> list[asyncio.Task[Answer]]:
@@ -75,7 +79,7 @@ async def _behind_one(batcher: Batcher, store: StubStore, *commands: Command) ->
     return first + await _submit(batcher, *commands)
 
 
-def _codes(answers: list[Answer]) -> list[str]:
+def _codes(answers: Sequence[Answer]) -> list[str]:
     return [answer.code if isinstance(answer, Failure) else "ok" for answer in answers]
 
 
@@ -85,13 +89,13 @@ _UNSTORABLE = asyncpg.CharacterNotInRepertoireError("invalid byte sequence")
 
 async def test_a_lone_command_waits_for_nobody(store: StubStore) -> None:
     store.gate.set()
-    async with _batching(store) as batcher:
+    async with _batching(store.apply) as batcher:
         assert await batcher.submit(release(1)) == Released(hold_id=hold_id(1))
     assert store.sizes == [1]
 
 
 async def test_what_arrives_during_a_batch_shares_the_next_in_the_order_of_arrival(store: StubStore) -> None:
-    async with _batching(store) as batcher:
+    async with _batching(store.apply) as batcher:
         tasks = await _behind_one(batcher, store, *(release(number) for number in range(1, 11)))
         store.gate.set()
         answers = await asyncio.gather(*tasks)
@@ -100,7 +104,7 @@ async def test_what_arrives_during_a_batch_shares_the_next_in_the_order_of_arriv
 
 
 async def test_a_batch_is_bounded(store: StubStore) -> None:
-    async with _batching(store, batch_max=10) as batcher:
+    async with _batching(store.apply, batch_max=10) as batcher:
         tasks = await _behind_one(batcher, store, *(release(number) for number in range(1, 26)))
         store.gate.set()
         await asyncio.gather(*tasks)
@@ -108,7 +112,7 @@ async def test_a_batch_is_bounded(store: StubStore) -> None:
 
 
 async def test_more_than_the_queue_holds_is_refused_at_once_and_the_others_are_served(store: StubStore) -> None:
-    async with _batching(store, queue_max=3) as batcher:
+    async with _batching(store.apply, queue_max=3) as batcher:
         tasks = await _behind_one(batcher, store, *(release(number) for number in range(1, 4)))
         assert _codes([await batcher.submit(release(9))]) == [ErrorCode.OVERLOADED]
         store.gate.set()
@@ -118,7 +122,7 @@ async def test_more_than_the_queue_holds_is_refused_at_once_and_the_others_are_s
 
 async def test_without_storage_nothing_is_claimed_and_the_next_batch_is_tried(store: StubStore) -> None:
     store.faults[hold_id(2)] = [StorageUnavailableError("gone")]
-    async with _batching(store) as batcher:
+    async with _batching(store.apply) as batcher:
         tasks = await _behind_one(batcher, store, release(1), release(2), release(3))
         store.gate.set()
         answers = await asyncio.gather(*tasks)
@@ -131,7 +135,7 @@ async def test_without_storage_nothing_is_claimed_and_the_next_batch_is_tried(st
 @pytest.mark.parametrize("fault", [_CLASH, _UNSTORABLE])
 async def test_a_poisoned_command_fails_alone(store: StubStore, fault: Exception) -> None:
     store.always(fault, 2)
-    async with _batching(store) as batcher:
+    async with _batching(store.apply) as batcher:
         tasks = await _behind_one(batcher, store, release(1), release(2), release(3))
         store.gate.set()
         answers = await asyncio.gather(*tasks)
@@ -142,7 +146,7 @@ async def test_a_lone_command_that_clashed_with_another_replica_is_decided_again
     """The other replica's hold stands now, so the second look finds it and has a name for it."""
     store.gate.set()
     store.faults[hold_id(1)] = [_CLASH]
-    async with _batching(store) as batcher:
+    async with _batching(store.apply) as batcher:
         assert await batcher.submit(release(1)) == Released(hold_id=hold_id(1))
         store.always(_CLASH, 2)
         assert _codes([await batcher.submit(release(2))]) == [ErrorCode.INTERNAL_ERROR]
@@ -152,7 +156,7 @@ async def test_a_lone_command_that_clashed_with_another_replica_is_decided_again
 async def test_an_outage_among_single_commits_is_told_to_those_whom_it_hits(store: StubStore) -> None:
     store.faults[hold_id(1)] = [_CLASH]
     store.faults[hold_id(2)] = [StorageUnavailableError("gone")]
-    async with _batching(store) as batcher:
+    async with _batching(store.apply) as batcher:
         tasks = await _behind_one(batcher, store, release(1), release(2), release(3))
         store.gate.set()
         answers = await asyncio.gather(*tasks)
@@ -162,13 +166,13 @@ async def test_an_outage_among_single_commits_is_told_to_those_whom_it_hits(stor
 async def test_a_fault_of_ours_fails_its_batch_and_the_lane_lives_on(store: StubStore) -> None:
     store.faults[hold_id(1)] = [ZeroDivisionError()]
     store.gate.set()
-    async with _batching(store) as batcher:
+    async with _batching(store.apply) as batcher:
         assert _codes([await batcher.submit(release(1))]) == [ErrorCode.INTERNAL_ERROR]
         assert _codes([await batcher.submit(release(2))]) == ["ok"]
 
 
 async def test_a_caller_that_left_while_waiting_is_left_out_and_disturbs_nobody(store: StubStore) -> None:
-    async with _batching(store) as batcher:
+    async with _batching(store.apply) as batcher:
         _, *tasks = await _behind_one(batcher, store, release(1), release(2), release(3))
         tasks[1].cancel()
         await asyncio.wait([tasks[1]])
@@ -178,7 +182,7 @@ async def test_a_caller_that_left_while_waiting_is_left_out_and_disturbs_nobody(
 
 
 async def test_a_caller_that_left_during_its_batch_disturbs_nobody(store: StubStore) -> None:
-    async with _batching(store) as batcher:
+    async with _batching(store.apply) as batcher:
         tasks = await _submit(batcher, release(1), release(2))
         await until(lambda: store.sizes == [2])
         tasks[0].cancel()
@@ -189,7 +193,7 @@ async def test_a_caller_that_left_during_its_batch_disturbs_nobody(store: StubSt
 
 
 async def test_a_batch_that_everybody_left_is_not_applied(store: StubStore) -> None:
-    async with _batching(store) as batcher:
+    async with _batching(store.apply) as batcher:
         first, *tasks = await _behind_one(batcher, store, release(1), release(2))
         for task in tasks:
             task.cancel()
@@ -203,7 +207,7 @@ async def test_a_batch_that_everybody_left_is_not_applied(store: StubStore) -> N
 async def test_a_stuck_hot_account_delays_none_that_has_another_lane(store: StubStore) -> None:
     store.stuck = {"hot"}
     accounts = [f"cold_{number}" for number in range(20)]
-    async with _batching(store, lanes=2) as batcher:
+    async with _batching(store.apply, lanes=2) as batcher:
         hot = await _submit(batcher, reserve(1, 1, "hot"))
         await until(lambda: len(store.begun) == 1)
         hot += await _submit(batcher, *(reserve(number, 1, "hot") for number in range(2, 6)))
@@ -229,7 +233,7 @@ async def test_a_hold_is_settled_in_the_lane_of_its_account(store: StubStore) ->
     """So that it meets the account's other commands in one batch instead of waiting for their lock."""
     store.gate.set()
     numbers = range(1, 21)
-    async with _batching(store, lanes=4) as batcher:
+    async with _batching(store.apply, lanes=4) as batcher:
         await asyncio.gather(*(batcher.submit(reserve(number, 1, "hot")) for number in numbers))
         store.gate.clear()
         before = len(store.begun)
@@ -242,18 +246,16 @@ async def test_a_hold_is_settled_in_the_lane_of_its_account(store: StubStore) ->
 
 
 async def test_a_shutdown_answers_all_that_wait(store: StubStore) -> None:
-    async with _batching(store) as batcher:
+    async with _batching(store.apply) as batcher:
         tasks = await _behind_one(batcher, store, release(1), release(2))
     assert _codes(await asyncio.gather(*tasks)) == [ErrorCode.QUOTA_UNAVAILABLE] * 3
     assert _codes([await batcher.submit(release(3))]) == [ErrorCode.QUOTA_UNAVAILABLE], "and those who come too late"
 
 
-async def test_the_answer_is_the_command_s_own(store: StubStore) -> None:
+async def test_the_answer_is_the_command_s_own() -> None:
     async def answer(commands: Sequence[Command]) -> list[Answer]:
         return [HoldConflict(hold_id=command.hold_id) for command in commands]
 
-    store.gate.set()
-    batcher = Batcher(answer, batch_max=100, queue_max=100, lanes=3)
-    async with running(batcher.run()):
+    async with _batching(answer, lanes=3) as batcher:
         answers = await asyncio.gather(*(batcher.submit(release(number)) for number in range(50)))
     assert answers == [HoldConflict(hold_id=hold_id(number)) for number in range(50)]

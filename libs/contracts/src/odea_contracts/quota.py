@@ -18,6 +18,7 @@ LEASE_MS_MIN: Final = 1_000
 LEASE_MS_MAX: Final = 3_600_000
 LeaseMs = Annotated[int, Meta(ge=LEASE_MS_MIN, le=LEASE_MS_MAX)]
 HeldUnits = Annotated[int, Meta(ge=1, le=10**9)]
+Label = Annotated[str, Meta(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$(?!\n)")]
 Day = Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}$", max_length=10, description="A day in UTC, as 2026-11-23")]
 Accounts = Annotated[tuple[Id, ...], Meta(min_length=1, max_length=2)]
 
@@ -163,9 +164,9 @@ class Settle(Message):
     hold_id: HoldId
     units: Units
     outcome: Outcome
-    provider: str = ""
-    model: str = ""
-    voice: str = ""
+    provider: Label = ""
+    model: Label = ""
+    voice: Label = ""
     provider_units: Units | None = None
 
 

@@ -91,8 +91,7 @@ def cli() -> None:
 def up(ctx: click.Context, data: Path, port: int, detach: bool) -> None:
     """Start the stack; a second start keeps tenants, keys and usage."""
     console, folder = Console(), DataFolder.at(data)
-    if folder.is_held():
-        status = daemon.wait_until_ready(folder)
+    if status := daemon.wait_until_ready(folder):
         asked = ctx.get_parameter_source("port") is click.core.ParameterSource.COMMANDLINE
         if asked and port not in {0, urlsplit(status.url).port}:
             raise LocalError(f"Odea is already running at {status.url}. First: {folder.command('down')}")
@@ -157,10 +156,13 @@ def status(data: Path, output: str) -> int:
 @with_data
 def show_logs(data: Path, service: str | None, follow: bool, lines: int) -> None:
     """Show the last lines of one service's log, or of all."""
+    folder = DataFolder.at(data)
+    if not folder.logs.is_dir():
+        raise LocalError(f"there are no logs in {folder.root}.")
     names = (service,) if service else LOG_NAMES
     width = max(map(len, names))
     with suppress(KeyboardInterrupt):
-        for name, line in logs.read(data.resolve() / "logs", names, lines, follow=follow):
+        for name, line in logs.read(folder.logs, names, lines, follow=follow):
             prefix = "" if service else click.style(f"{name:<{width}} │ ", fg=COLOURS[LOG_NAMES.index(name)])
             click.echo(f"{prefix}{line}")
 

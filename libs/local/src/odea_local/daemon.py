@@ -32,20 +32,21 @@ def start(folder: DataFolder, port: int, listener: Callable[[Event], None]) -> N
     Raises:
         LocalError: it could not start; nothing of it is left.
     """
-    reading, writing = os.pipe()
     folder.prepare()
+    reading, writing = os.pipe()
     process = _spawn(folder, port, writing)
     os.close(writing)
-    failure = f"the supervisor ended. Its log: {folder.logs / 'odea.log'}"
-    with os.fdopen(reading, "rb") as events:
-        while line := _read_line(events.readline, process):
-            event = msgspec.json.decode(line, type=Event)
-            listener(event)
-            if not event.service and event.state == State.READY:
-                return
-            if not event.service and event.state == State.FAILED:
-                failure = event.text
-    raise LocalError(failure)
+    try:
+        failure = _follow(reading, listener)
+    except KeyboardInterrupt:
+        # It is in a session of its own, so the terminal told only us.
+        while process.poll() is None:
+            with suppress(KeyboardInterrupt):
+                process.send_signal(signal.SIGTERM)
+                process.wait()
+        raise
+    if failure is not None:
+        raise LocalError(failure or f"the supervisor ended. Its log: {folder.logs / 'odea.log'}")
 
 
 def supervise(folder: DataFolder, port: int, events: int) -> None:
@@ -65,17 +66,19 @@ def supervise(folder: DataFolder, port: int, events: int) -> None:
         sys.exit(EXIT_FAILURE)
 
 
-def wait_until_ready(folder: DataFolder) -> StackStatus:
-    """The status of the stack that another command is starting, as soon as it is ready.
+def wait_until_ready(folder: DataFolder) -> StackStatus | None:
+    """The status of the stack that another command started, as soon as it is ready; nothing if it has ended.
 
     Raises:
-        LocalError: it ended, or did not become ready in time.
+        LocalError: it did neither in time.
     """
     deadline = time.monotonic() + READY_WITHIN_S
-    while folder.is_held() and time.monotonic() < deadline:
+    while time.monotonic() < deadline:
         status = read_status(folder)
         if status and status.state == State.READY:
             return status
+        if not folder.is_held():
+            return None
         time.sleep(PROBE_PAUSE_S)
     raise LocalError(f"the Odea in {folder.root} is not ready. Its log: {folder.logs / 'odea.log'}")
 
@@ -89,14 +92,14 @@ def stop(folder: DataFolder) -> bool:
     Raises:
         LocalError: it belongs to another user, or somebody has started it again meanwhile.
     """
-    if not folder.root.is_dir():
+    if not folder.lock.exists():
         return False
     was_running = folder.is_held()
     if was_running:
         _end_supervisor(folder)
     with folder.hold():
         left = end_leftovers(folder)
-        with suppress(LocalError):
+        if folder.postgres.exists():
             Postgres.at(folder.postgres, "").tidy()
     return was_running or left > 0
 
@@ -128,6 +131,20 @@ def _supervisor(folder: DataFolder) -> psutil.Process | None:
     return None
 
 
+def _follow(reading: int, listener: Callable[[Event], None]) -> str | None:
+    """Pass events on until the stack is ready, which is nothing, or has ended, which is its reason or an empty text."""
+    failure = ""
+    with os.fdopen(reading, "rb") as events:
+        for line in events:
+            event = msgspec.json.decode(line, type=Event)
+            listener(event)
+            if not event.service and event.state == State.READY:
+                return None
+            if not event.service and event.state == State.FAILED:
+                failure = event.text
+    return failure
+
+
 def _spawn(folder: DataFolder, port: int, writing: int) -> subprocess.Popen[bytes]:
     arguments = ["supervise", "--data", str(folder.root), "--port", str(port), "--events", str(writing)]
     with (folder.logs / "odea.log").open("ab") as log:
@@ -140,15 +157,3 @@ def _spawn(folder: DataFolder, port: int, writing: int) -> subprocess.Popen[byte
             pass_fds=(writing,),
             start_new_session=True,
         )
-
-
-def _read_line(readline: Callable[[], bytes], process: subprocess.Popen[bytes]) -> bytes:
-    """The next line, or nothing at the end. An interrupt goes on to the background process, whose end we then await."""
-    try:
-        return readline()
-    except KeyboardInterrupt:
-        while process.poll() is None:
-            with suppress(KeyboardInterrupt):
-                process.send_signal(signal.SIGTERM)
-                process.wait()
-        raise

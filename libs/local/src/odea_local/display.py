@@ -34,7 +34,7 @@ class StartDisplay:
         self._live: Live | None = None
 
     def on_event(self, event: Event) -> None:
-        """Show an event; nothing that the terminal does wrong stops the stack."""
+        """Show an event."""
         if event.service:
             self._events[event.service] = event
         if not event.service:

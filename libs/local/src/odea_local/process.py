@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,7 +78,7 @@ class Process:
         """The exit status, negative for a signal, or nothing if it still runs after the time."""
         try:
             return self.exited.result(timeout_s)
-        except FutureTimeoutError:
+        except TimeoutError:
             return None
 
     def stop(self, grace_s: float) -> int | None:

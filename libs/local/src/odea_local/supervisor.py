@@ -66,8 +66,7 @@ class Keeper:
         """End it and return when it is gone: in order if it can, by force after its grace or when there is a hurry."""
         if self._task:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait({self._task})
         if self._process and not self._process.exited.done():
             self._tell(State.STOPPING)
             self._process.signal(self.service.command.stop_signal)
@@ -167,7 +166,8 @@ async def run_to_end(name: str, command: Command, log: LogFile, within_s: float)
 def describe_exit(status: int, log: LogFile) -> str:
     """How a process ended and the last thing that it said, in one line."""
     if status < 0:
-        return f"killed by {signal.Signals(-status).name}"
+        known = {int(number): number.name for number in signal.Signals}
+        return f"killed by {known.get(-status, f'signal {-status}')}"
     last = log.last_words()
     said = f": {last[:REASON_LENGTH_MAX]}".rstrip(". ") if last else ""
     return f"ended with status {status}{said}"

@@ -99,13 +99,14 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, address: Address, handler: type[BaseHTTPRequestHandler]) -> None:
+        self._host = address.host
         self.address_family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         super().__init__((address.host, address.port), handler)
 
     def server_bind(self) -> None:
         """Without asking the name service who we are, which the library does and which can take long."""
         TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.server_address[:2]
+        self.server_name, self.server_port = self._host, self.socket.getsockname()[1]
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - the library's signature
         """A prober that hung up is no news; anything else belongs in the log, not raw on stderr."""

@@ -5,8 +5,8 @@ database's own belongs inside a transaction.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from importlib.resources import files
 from typing import Any, Final, TypeAlias
 
@@ -97,7 +97,7 @@ class Database:
         assert self._pool is not None, "start() comes first"
         try:
             async with self._pool.acquire(timeout=self._settings.database_timeout_s) as connection:
-                with _IN_USE.track_inprogress():
+                with _IN_USE.track_inprogress(), _given_up(connection):
                     yield connection
         except _TROUBLE as error:
             kind = type(error).__name__
@@ -113,7 +113,8 @@ class Database:
             StorageUnavailableError: as for `connection`; after this it is unknown whether the commit happened.
         """
         async with self.connection() as connection, connection.transaction():
-            yield connection
+            with _given_up(connection):
+                yield connection
 
     async def check(self) -> str | None:
         """For `/readyz`."""
@@ -127,3 +128,13 @@ class Database:
     async def _close_in_time(self, pool: asyncpg.Pool) -> None:
         async with asyncio.timeout(self._settings.database_timeout_s):
             await pool.close()
+
+
+@contextmanager
+def _given_up(connection: Connection) -> Generator[None]:
+    """Drop a connection whose use ran out of time: it may be dead, and tidying it up would take as long again (P9)."""
+    try:
+        yield
+    except (TimeoutError, asyncio.CancelledError):
+        connection.terminate()
+        raise

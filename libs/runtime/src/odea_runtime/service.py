@@ -12,6 +12,7 @@ import structlog
 from odea_runtime import logs
 from odea_runtime.settings import EXIT_CONFIG, Settings, SettingsError, load
 
+EXIT_USAGE = 2
 S = TypeVar("S", bound=Settings)
 Run = Callable[[S, asyncio.Event], Awaitable[None]]
 """Does its work until the event is set, then ends in good order."""
@@ -24,7 +25,8 @@ def main(service: str, settings_type: type[S], commands: dict[str, Run[S]]) -> N
     """
     command = commands.get(sys.argv[1]) if len(sys.argv) == 2 else None
     if command is None:
-        sys.exit(f"usage: python -m odea_{service} {'|'.join(commands)}")
+        print(f"usage: python -m odea_{service} {'|'.join(commands)}", file=sys.stderr)  # noqa: T201 - no log yet
+        sys.exit(EXIT_USAGE)
     try:
         settings = load(settings_type, os.environ)
     except SettingsError as error:

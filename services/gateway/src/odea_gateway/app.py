@@ -56,8 +56,8 @@ class Gateway:
             principals=self._principals,
             speaker=Speaker(self._streams, settings),
         )
-        edge = Edge(litestar(services), requests_max=settings.requests_max, log=AccessLog(settings))
-        self.http = HttpServer(edge, settings)
+        self.edge = Edge(litestar(services), requests_max=settings.requests_max, log=AccessLog(settings))
+        self.http = HttpServer(self.edge, settings)
         self.ops = OpsServer(settings.ops_address, {"draining": self._check_draining, "bus": self._bus.check})
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -42,7 +42,9 @@ _REASONS: Final[Mapping[int, str]] = {
 
 def failures(*statuses: int) -> dict[int, ResponseSpec]:
     """The answers other than success that an operation may give."""
-    return {status: ResponseSpec(ErrorBody, description=_REASONS[status]) for status in statuses}
+    return {
+        status: ResponseSpec(ErrorBody, generate_examples=False, description=_REASONS[status]) for status in statuses
+    }
 
 
 def openapi_config(version: str) -> OpenAPIConfig:

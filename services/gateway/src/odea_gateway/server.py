@@ -7,6 +7,7 @@ closes one whose client has taken nothing for too long: the server can't, as lon
 
 import asyncio
 import socket
+import sys
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -25,8 +26,6 @@ _log = structlog.get_logger()
 _UNSENT_BYTES: Final = 64 * 1024
 """What the kernel may hold of a connection that is not yet on its way, so that a slow client is felt early."""
 _REAP_AFTER_STALL_S: Final = 5.0
-_TCP_USER_TIMEOUT: Final = 18
-_TCP_NOTSENT_LOWAT: Final = 25
 _adopt: Final = cast("Callable[[int, bool, int], SocketHolder]", SocketHolder)
 """Its stub leaves out what it is made of: a file descriptor, whether it is a Unix socket, the backlog."""
 
@@ -106,9 +105,10 @@ def _listen(settings: GatewaySettings) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        patience_ms = round((settings.client_stall_s + _REAP_AFTER_STALL_S) * 1000)
-        listener.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, patience_ms)
-        listener.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
+        if sys.platform == "linux":
+            patience_ms = round((settings.client_stall_s + _REAP_AFTER_STALL_S) * 1000)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience_ms)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         listener.bind(where)
     except OSError:
         listener.close()

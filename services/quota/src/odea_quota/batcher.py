@@ -23,6 +23,8 @@ from odea_runtime.postgres import StorageUnavailableError
 Apply: TypeAlias = Callable[[Sequence[Command]], Awaitable[list[Answer]]]
 _Waiting: TypeAlias = tuple[Command, "asyncio.Future[Answer]"]
 
+_FAULTS_OF_ONE: Final = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError)
+"""What a single command can bring on its whole batch: a clash with another replica, or a value that can't be stored."""
 _REMEMBERED_MAX: Final = 100_000
 _BUCKETS: Final = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048)
 
@@ -49,6 +51,7 @@ class Batcher:
         self._lanes: list[deque[_Waiting]] = [deque() for _ in range(lanes)]
         self._wakes = [asyncio.Event() for _ in range(lanes)]
         self._lane_of_hold: OrderedDict[str, int] = OrderedDict()
+        self._ended = False
 
     async def submit(self, command: Command) -> Answer:
         """Wait for the command's durable answer; a `Failure` if it can't be given."""
@@ -61,17 +64,20 @@ class Batcher:
         return answer
 
     async def run(self) -> None:
-        """Work until cancelled. Commands that then still wait are answered with a failure."""
+        """Work until cancelled. Commands that then still wait, or come later, are answered with a failure."""
         try:
             async with asyncio.TaskGroup() as group:
                 for lane, wake in zip(self._lanes, self._wakes, strict=True):
                     group.create_task(self._run_lane(lane, wake))
         finally:
+            self._ended = True
             for lane in self._lanes:
                 _answer_all(lane, failure(ErrorCode.QUOTA_UNAVAILABLE))
                 lane.clear()
 
     async def _enqueue(self, command: Command) -> Answer:
+        if self._ended:
+            return failure(ErrorCode.QUOTA_UNAVAILABLE)
         index = self._lane_index(command)
         if len(self._lanes[index]) >= self._queue_max:
             return failure(ErrorCode.OVERLOADED)
@@ -102,7 +108,7 @@ class Batcher:
                     # Only a cancellation leaves anything unanswered here.
                     _answer_all(batch, failure(ErrorCode.QUOTA_UNAVAILABLE))
 
-    async def _commit(self, batch: list[_Waiting]) -> None:
+    async def _commit(self, batch: list[_Waiting], *, again: bool = False) -> None:
         if not batch:
             return
         _BATCH.observe(len(batch))
@@ -111,8 +117,8 @@ class Batcher:
         except StorageUnavailableError:
             # Whether it was written is not known, so nothing is claimed. Asking again with the same hold id is safe.
             _answer_all(batch, failure(ErrorCode.QUOTA_UNAVAILABLE))
-        except asyncpg.IntegrityConstraintViolationError as error:
-            await self._commit_singly(batch, error)
+        except _FAULTS_OF_ONE as error:
+            await self._commit_singly(batch, error, again=again)
         except Exception:  # noqa: BLE001 - a fault of ours fails this batch and must not end the lane
             structlog.get_logger().exception("a batch could not be decided")
             _answer_all(batch, failure(ErrorCode.INTERNAL_ERROR))
@@ -120,16 +126,15 @@ class Batcher:
             for (_, future), answer in zip(batch, answers, strict=True):
                 _set(future, answer)
 
-    async def _commit_singly(self, batch: list[_Waiting], error: asyncpg.IntegrityConstraintViolationError) -> None:
-        """One command broke a constraint; find it, so that the others do not suffer."""
-        if len(batch) > 1:
+    async def _commit_singly(self, batch: list[_Waiting], error: asyncpg.PostgresError, *, again: bool) -> None:
+        """Try each command once more by itself: the others do not suffer, and a clash is then seen and named."""
+        if not again:
             for waiting in batch:
-                await self._commit([waiting])
+                await self._commit([waiting], again=True)
             return
-        structlog.get_logger().error(
-            "a constraint refused a command", constraint=error.as_dict().get("constraint_name")
-        )
-        _set(batch[0][1], failure(ErrorCode.INTERNAL_ERROR))
+        constraint = error.as_dict().get("constraint_name")
+        structlog.get_logger().error("the database refused a command", kind=type(error).__name__, constraint=constraint)
+        _answer_all(batch, failure(ErrorCode.INTERNAL_ERROR))
 
 
 def _answer_all(batch: Sequence[_Waiting] | deque[_Waiting], answer: Failure) -> None:

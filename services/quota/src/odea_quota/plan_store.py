@@ -1,8 +1,7 @@
 """Plans and accounts in PostgreSQL: administration and reading, apart from the hot path of holds."""
 
-import time
 from datetime import date
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 import msgspec
@@ -28,6 +27,9 @@ from odea_quota.accounts import window_ms
 from odea_quota.book import OPERATOR, Entry
 from odea_quota.store import account_from, attach_topups
 from odea_runtime.postgres import Connection, Database
+
+POINTS_MAX: Final = 5_000
+"""Points of one usage series: as many as fit a message of the bus with room to spare."""
 
 _OVERRIDES = msgspec.json.Decoder(Overrides)
 
@@ -145,13 +147,24 @@ class PlanStore:
             return failure(ErrorCode.INVALID_VALUE, "There is no such day.", param="first_day")
         async with self._database.connection() as connection:
             rows = self._queries.read_usage_days(
-                connection, tenant_id=query.tenant_id, first_day=first_day, days=query.days, key_id=query.key_id
+                connection,
+                tenant_id=query.tenant_id,
+                first_day=first_day,
+                days=query.days,
+                key_id=query.key_id,
+                limit=POINTS_MAX + 1,
             )
             points = [UsagePoint(**dict(row)) async for row in rows]
+        if len(points) > POINTS_MAX:
+            return failure(ErrorCode.INVALID_VALUE, "Ask for fewer days, or for one key.", param="days")
         return UsageSeriesReport(points=tuple(points))
 
     async def _read(self, account_ids: list[str]) -> list[tuple[asyncpg.Record, Balance]]:
-        async with self._database.connection() as connection:
+        # One snapshot: a balance and its top-ups are to be of the same moment.
+        async with (
+            self._database.connection() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
             rows = [row async for row in self._queries.read_accounts(connection, account_ids=account_ids)]
             accounts = {row["account_id"]: account_from(row) for row in rows}
             await attach_topups(self._queries, connection, accounts, account_ids)
@@ -160,13 +173,13 @@ class PlanStore:
         return [(row, accounts[row["account_id"]].balance(row["now_us"])) for row in rows]
 
     async def _window_of(self, connection: Connection, plan: str) -> Window:
-        row = await self._queries.get_plan(connection, name=plan)
-        if row is None:
+        window = await self._queries.share_plan(connection, name=plan)
+        if window is None:
             raise UnknownPlanError(plan)
-        return Window(row["window"])
+        return Window(window)
 
     async def _open(self, connection: Connection, command: AccountSet, window: Window) -> None:
-        starts_at_ms, ends_at_ms = _window_now_ms(window)
+        starts_at_ms, ends_at_ms = window_ms(window, await self._queries.read_clock(connection))
         await self._queries.open_account(
             connection,
             account_id=command.account_id,
@@ -181,16 +194,14 @@ class PlanStore:
     ) -> None:
         rows = self._queries.lock_plan_balances(connection, plan=plan, account_id=account_id)
         account_ids = [row["account_id"] async for row in rows]
-        await self._queries.apply_plan(connection, account_ids=account_ids, window_ends_at_ms=_window_now_ms(window)[1])
+        now_us = await self._queries.read_clock(connection)
+        await self._queries.apply_plan(
+            connection, account_ids=account_ids, now_us=now_us, window_ends_at_ms=window_ms(window, now_us)[1]
+        )
 
     async def _add_topup(self, connection: Connection, command: TopUp) -> bool:
-        added = await self._queries.add_topup(
-            connection,
-            topup_id=command.topup_id,
-            account_id=command.account_id,
-            units=command.units,
-            expires_at_ms=command.expires_at_ms,
-        )
+        content = msgspec.structs.asdict(command)
+        added = await self._queries.add_topup(connection, **content)
         if _touched(added):
             entry = Entry(
                 cause_id=command.topup_id, debit=OPERATOR, credit=f"topup:{command.topup_id}", units=command.units
@@ -198,14 +209,8 @@ class PlanStore:
             now_us = await self._queries.read_clock(connection)
             await self._queries.write_entries(connection, now_us=now_us, **columns.entry_columns([entry]))
             return True
-        row = await self._queries.get_topup(connection, topup_id=command.topup_id)
-        known = (row["account_id"], row["units"], row["expires_at_ms"])
-        return known == (command.account_id, command.units, command.expires_at_ms)
-
-
-def _window_now_ms(window: Window) -> tuple[int, int | None]:
-    # The first bounds only; from then on decisions roll windows by the clock of the database.
-    return window_ms(window, time.time_ns() // 1000)
+        same: bool = await self._queries.is_same_topup(connection, **content)
+        return same
 
 
 def _touched(status: str) -> bool:

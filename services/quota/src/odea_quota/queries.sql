@@ -46,6 +46,9 @@ ORDER BY hold_id, late DESC, resolved_at DESC;
 -- What a batch made of the balances.
 UPDATE quota.balances AS b
 SET used = n.used, held = n.held, in_flight = n.in_flight, requests_tat_us = n.requests_tat_us,
+    -- Where a limit was lowered below what was in use, the ceiling comes down with the use and never goes up.
+    units_ceiling = CASE WHEN b.units_limit IS NULL THEN NULL
+        ELSE greatest(b.units_limit, least(b.units_ceiling, n.used + n.held)) END,
     crossed_percent = n.crossed_percent, window_started_at = to_timestamp(n.window_started_at_ms / 1000.0),
     window_ends_at = to_timestamp(n.window_ends_at_ms / 1000.0)
 FROM unnest(:account_ids::text[], :used::bigint[], :held::bigint[], :in_flight::integer[], :requests_tat_us::bigint[],
@@ -139,6 +142,10 @@ SELECT name, units, "window", requests_per_minute, requests_burst, in_flight_max
     soft_limits_percent
 FROM quota.plans WHERE name = :name;
 
+-- name: share_plan(name)$
+-- The kind of window of a plan that is about to be applied to an account: nobody changes the plan until that is done.
+SELECT "window" FROM quota.plans WHERE name = :name FOR SHARE;
+
 -- name: list_plans()
 -- All plans.
 SELECT name, units, "window", requests_per_minute, requests_burst, in_flight_max, text_characters_max, models, voices,
@@ -149,17 +156,20 @@ FROM quota.plans ORDER BY name;
 -- The balances of a plan's accounts, or of one account, locked in the order of their ids.
 -- plan: text or null; account_id: text or null
 SELECT b.account_id
-FROM quota.balances AS b JOIN quota.accounts AS a USING (account_id)
-WHERE a.plan = :plan::text OR b.account_id = :account_id::text
+FROM quota.balances AS b
+WHERE b.account_id = ANY(ARRAY(
+    SELECT account_id FROM quota.accounts WHERE plan = :plan::text UNION ALL SELECT :account_id::text))
 ORDER BY b.account_id
-FOR UPDATE OF b;
+FOR UPDATE;
 
--- name: apply_plan(account_ids, window_ends_at_ms)!
+-- name: apply_plan(account_ids, now_us, window_ends_at_ms)!
 -- Copy a plan's limits and each account's overrides into balances. What is used or held stays so, even above a lowered
--- limit. Where the kind of window changes, its bounds become `window_started_at_ms` and `window_ends_at_ms`; what was
--- used counts on, so the start stays where it was.
+-- limit. Where the kind of window changes, it ends at `window_ends_at_ms`; what was used counts on, so the start stays
+-- where it was. A window that has ended without anybody calling counts no more, whatever the next one is. Requests that
+-- were let through ahead of a slower rate fill the new rate's burst at most.
 WITH limits AS (
     SELECT a.account_id, p."window", p.text_characters_max, p.models, p.voices, p.soft_limits_percent,
+        coalesce(b.window_ends_at <= to_timestamp(:now_us / 1000000.0), false) AS ended,
         CASE WHEN a.overrides ? 'units' THEN (a.overrides ->> 'units')::bigint ELSE p.units END AS units,
         CASE WHEN a.overrides ? 'requests_per_minute' THEN (a.overrides ->> 'requests_per_minute')::integer
             ELSE p.requests_per_minute END AS requests_per_minute,
@@ -167,16 +177,24 @@ WITH limits AS (
             ELSE p.requests_burst END AS requests_burst,
         CASE WHEN a.overrides ? 'in_flight_max' THEN (a.overrides ->> 'in_flight_max')::integer
             ELSE p.in_flight_max END AS in_flight_max
-    FROM quota.accounts AS a JOIN quota.plans AS p ON p.name = a.plan
+    FROM quota.accounts AS a JOIN quota.plans AS p ON p.name = a.plan JOIN quota.balances AS b USING (account_id)
     WHERE a.account_id = ANY(:account_ids::text[])
 )
 UPDATE quota.balances AS b
 SET units_limit = l.units,
-    units_ceiling = CASE WHEN l.units IS NULL THEN NULL ELSE greatest(l.units, b.used + b.held) END,
+    units_ceiling = CASE WHEN l.units IS NULL THEN NULL
+        ELSE greatest(l.units, CASE WHEN l.ended THEN 0 ELSE b.used END + b.held) END,
+    used = CASE WHEN l.ended THEN 0 ELSE b.used END,
+    crossed_percent = CASE WHEN l.ended THEN 0 ELSE b.crossed_percent END,
+    requests_tat_us = CASE WHEN l.requests_per_minute IS NULL THEN b.requests_tat_us
+        ELSE least(b.requests_tat_us,
+            :now_us::bigint + ceil(60000000.0 / l.requests_per_minute)::bigint * l.requests_burst) END,
     requests_per_minute = l.requests_per_minute, requests_burst = l.requests_burst, in_flight_max = l.in_flight_max,
     text_characters_max = l.text_characters_max, models = l.models, voices = l.voices,
     soft_limits_percent = l.soft_limits_percent,
-    window_ends_at = CASE WHEN b."window" = l."window" THEN b.window_ends_at
+    -- Nothing was charged since the end of a window that has ended, or the next one would have begun.
+    window_started_at = CASE WHEN l.ended THEN b.window_ends_at ELSE b.window_started_at END,
+    window_ends_at = CASE WHEN b."window" = l."window" AND NOT l.ended THEN b.window_ends_at
         ELSE to_timestamp(:window_ends_at_ms / 1000.0) END,
     "window" = l."window"
 FROM limits AS l
@@ -207,7 +225,8 @@ WHERE account_id = :account_id AND tenant_id = :tenant_id;
 SELECT topup_id::text, account_id, units_left, units_held,
     (extract(epoch FROM expires_at) * 1000)::bigint AS expires_at_ms
 FROM quota.topups
-WHERE account_id = ANY(:account_ids::text[]) AND (units_held > 0 OR expires_at > clock_timestamp());
+WHERE account_id = ANY(:account_ids::text[])
+    AND (units_held > 0 OR units_left > 0 AND expires_at > clock_timestamp());
 
 -- name: write_topups(topup_ids, units_left, units_held)!
 -- What a batch made of top-ups.
@@ -238,14 +257,15 @@ INSERT INTO quota.outbox (subject, event_id, source, body)
 SELECT n.subject, n.event_id, 'odea/quota', n.body
 FROM unnest(:subjects::text[], :event_ids::uuid[], :bodies::bytea[]) AS n (subject, event_id, body);
 
--- name: read_usage_days(tenant_id, first_day, days, key_id)
+-- name: read_usage_days(tenant_id, first_day, days, key_id, limit)
 -- A tenant's usage day by day and key by key.
--- key_id: text or null for all
+-- key_id: text or null for all; limit: how many rows at most
 SELECT day::text, key_id, units, requests
 FROM quota.usage_days
 WHERE tenant_id = :tenant_id AND day >= :first_day::date AND day < :first_day::date + :days::integer
     AND (:key_id::text IS NULL OR key_id = :key_id::text)
-ORDER BY day, key_id;
+ORDER BY day, key_id
+LIMIT :limit;
 
 -- name: set_suspended(suspended, account_id)!
 -- Suspend or resume an account.
@@ -257,9 +277,9 @@ INSERT INTO quota.topups (topup_id, account_id, units, units_left, expires_at)
 VALUES (:topup_id::uuid, :account_id, :units, :units, to_timestamp(:expires_at_ms / 1000.0))
 ON CONFLICT (topup_id) DO NOTHING;
 
--- name: get_topup(topup_id)^
--- A top-up, to compare a repeated command with.
-SELECT account_id, units, (extract(epoch FROM expires_at) * 1000)::bigint AS expires_at_ms
+-- name: is_same_topup(topup_id, account_id, units, expires_at_ms)$
+-- Whether a top-up is what a repeated command says.
+SELECT account_id = :account_id AND units = :units AND expires_at = to_timestamp(:expires_at_ms / 1000.0)
 FROM quota.topups WHERE topup_id = :topup_id::uuid;
 
 -- name: audit_balances()
@@ -311,15 +331,21 @@ WHERE (t.units, t.units_held, t.units - t.units_left - t.units_held)
 ORDER BY 1;
 
 -- name: audit_charges()
--- Settled holds whose entries do not add up to what was settled, and entries to providers that no settled hold explains.
+-- Settled holds whose entries do not add up to what was settled, by the tenant's account and by the key's if it has one,
+-- and entries that no settled hold explains.
 WITH settled AS (
-    SELECT hold_id, sum(units_settled) AS units FROM quota.resolutions WHERE kind = 'settled' GROUP BY 1
+    SELECT hold_id, sum(units_settled) AS units, sum(units_settled * (cardinality(account_ids) - 1)) AS key_units
+    FROM quota.resolutions WHERE kind = 'settled' GROUP BY 1
 ), paid AS (
-    SELECT cause_id AS hold_id, sum(units) AS units FROM quota.entries WHERE credit LIKE 'provider:%' GROUP BY 1
+    SELECT cause_id AS hold_id, coalesce(sum(units) FILTER (WHERE credit LIKE 'provider:%'), 0) AS units,
+        coalesce(sum(units) FILTER (WHERE credit NOT LIKE 'provider:%'), 0) AS key_units
+    FROM quota.entries WHERE credit NOT LIKE 'topup:%' GROUP BY 1
 )
-SELECT hold_id::text AS subject, format('settled %s, ledger %s', coalesce(s.units, 0), coalesce(p.units, 0)) AS difference
+SELECT hold_id::text AS subject,
+    format('settled %s, ledger %s; by the key %s, ledger %s', coalesce(s.units, 0), coalesce(p.units, 0),
+        coalesce(s.key_units, 0), coalesce(p.key_units, 0)) AS difference
 FROM settled AS s FULL JOIN paid AS p USING (hold_id)
-WHERE coalesce(s.units, 0) <> coalesce(p.units, 0)
+WHERE (coalesce(s.units, 0), coalesce(s.key_units, 0)) <> (coalesce(p.units, 0), coalesce(p.key_units, 0))
 ORDER BY 1;
 
 -- name: audit_endings()
@@ -332,16 +358,15 @@ HAVING count(*) - count(*) FILTER (WHERE r.late) > 1 OR count(*) FILTER (WHERE r
 ORDER BY 1;
 
 -- name: audit_usage_days()
--- Days whose usage differs from the settled holds.
+-- Days on which a key's usage differs from its settled holds.
 WITH days AS (
-    SELECT tenant_id, (resolved_at AT TIME ZONE 'UTC')::date AS day, sum(units_settled) AS units, count(*) AS requests
-    FROM quota.resolutions WHERE kind = 'settled' GROUP BY 1, 2
-), shown AS (
-    SELECT tenant_id, day, sum(units) AS units, sum(requests) AS requests FROM quota.usage_days GROUP BY 1, 2
+    SELECT tenant_id, (resolved_at AT TIME ZONE 'UTC')::date AS day, key_id, sum(units_settled) AS units,
+        count(*) AS requests
+    FROM quota.resolutions WHERE kind = 'settled' GROUP BY 1, 2, 3
 )
-SELECT tenant_id || ' ' || day AS subject,
+SELECT tenant_id || ' ' || day || ' ' || key_id AS subject,
     format('shown %s in %s requests, settled %s in %s', coalesce(u.units, 0), coalesce(u.requests, 0),
         coalesce(d.units, 0), coalesce(d.requests, 0)) AS difference
-FROM days AS d FULL JOIN shown AS u USING (tenant_id, day)
+FROM days AS d FULL JOIN quota.usage_days AS u USING (tenant_id, day, key_id)
 WHERE (coalesce(u.units, 0), coalesce(u.requests, 0)) <> (coalesce(d.units, 0), coalesce(d.requests, 0))
 ORDER BY 1;

@@ -1,6 +1,7 @@
 """Rows to structs and back. One batch is one transaction; decisions are the ledger's, not made here."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import asyncpg
 import msgspec
@@ -70,6 +71,18 @@ class HoldStore:
         await attach_topups(self._queries, connection, book.accounts, account_ids)
 
     async def _load_holds(self, connection: Connection, book: Book, hold_ids: list[str]) -> None:
+        await self._read_holds(connection, book, hold_ids)
+        # A hold that another replica opened since the first look brings accounts of its own. It may end until they are
+        # locked, so it is read again after that.
+        locked = set(book.accounts)
+        while wanted := _accounts_wanted(book) - locked:
+            await self._lock_accounts(connection, book, wanted)
+            locked |= wanted
+            book.holds.clear()
+            book.resolutions.clear()
+            await self._read_holds(connection, book, hold_ids)
+
+    async def _read_holds(self, connection: Connection, book: Book, hold_ids: list[str]) -> None:
         async for row in self._queries.find_holds(connection, hold_ids=hold_ids):
             topups = _TOPUPS.decode(row["topups"]) if row["topups"] else {}
             hold = _hold_from(row, row["units"], row["lease_ends_at_ms"], topups)
@@ -81,10 +94,6 @@ class HoldStore:
                 book.resolutions[hold.hold_id] = Resolution(
                     hold=hold, kind=Kind(row["kind"]), units=row["units_settled"], late=row["late"]
                 )
-        # A hold that another replica opened under an id of ours since the first look brings accounts of its own.
-        wanted = {name for hold in book.holds.values() for name in hold.account_ids} - book.accounts.keys()
-        if wanted:
-            await self._lock_accounts(connection, book, wanted)
 
     async def _save(self, connection: Connection, book: Book, now_us: int) -> None:
         queries = self._queries
@@ -118,11 +127,17 @@ class HoldStore:
             await queries.write_events(connection, **columns.crossing_columns(book.crossings, now_us))
 
 
+def _accounts_wanted(book: Book) -> set[str]:
+    """Accounts that a decision on these holds may change: an expired hold's too, since it may be settled late."""
+    expired = [ended.hold for ended in book.resolutions.values() if ended.kind is Kind.EXPIRED]
+    return {name for hold in [*book.holds.values(), *expired] for name in hold.account_ids}
+
+
 async def attach_topups(
-    queries: object, connection: Connection, accounts: dict[str, Account], account_ids: list[str]
+    queries: Any, connection: Connection, accounts: dict[str, Account], account_ids: list[str]
 ) -> None:
     """Give accounts their top-ups, those that still matter."""
-    async for row in queries.find_topups(connection, account_ids=account_ids):  # type: ignore[attr-defined]
+    async for row in queries.find_topups(connection, account_ids=account_ids):
         topup = TopUpBalance(
             topup_id=row["topup_id"],
             account_id=row["account_id"],

@@ -34,18 +34,20 @@ class Sweeper:
         """Sweep until cancelled, through outages of the database."""
         while True:
             try:
-                while await self._sweep() == _BATCH_MAX:
+                while await self._sweep():
                     pass
                 await self._housekeep()
             except StorageUnavailableError as error:
                 structlog.get_logger().warning("the sweeper waits", error=str(error))
             await asyncio.sleep(self._every_s)
 
-    async def _sweep(self) -> int:
+    async def _sweep(self) -> bool:
+        """End overdue holds; whether to look for more at once. If none can be ended, the next turn is early enough."""
         overdue = await self._store.overdue(_BATCH_MAX)
         answers = await asyncio.gather(*(self._batcher.submit(expire) for expire in overdue))
-        _EXPIRED.inc(sum(isinstance(answer, Expired) for answer in answers))
-        return len(overdue)
+        ended = sum(isinstance(answer, Expired) for answer in answers)
+        _EXPIRED.inc(ended)
+        return len(overdue) == _BATCH_MAX and ended > 0
 
     async def _housekeep(self) -> None:
         now = asyncio.get_running_loop().time()

@@ -1,0 +1,32 @@
+"""Everything that crosses the bus, listed once: for the documents, the tests and whoever grants permissions."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from odea_contracts import keys, quota, subjects, synth
+from odea_contracts.base import Endpoint, Message
+
+ENDPOINTS: Final[tuple[Endpoint[Any, Any], ...]] = tuple(
+    value for module in (keys, quota, synth) for value in vars(module).values() if isinstance(value, Endpoint)
+)
+"""Every request/reply subject, in the order of its definition."""
+
+EVENTS: Final[Mapping[str, type[Message]]] = MappingProxyType(
+    {
+        subjects.KEYS_TENANT_CREATED: keys.TenantEvent,
+        subjects.KEYS_SUSPENDED: keys.TenantEvent,
+        subjects.KEYS_RESUMED: keys.TenantEvent,
+        subjects.KEYS_ISSUED: keys.KeyEvent,
+        subjects.KEYS_ROTATED: keys.KeyEvent,
+        subjects.KEYS_REVOKED: keys.KeyEvent,
+        subjects.QUOTA_SETTLED: quota.HoldEvent,
+        subjects.QUOTA_RELEASED: quota.HoldEvent,
+        subjects.QUOTA_EXPIRED: quota.HoldEvent,
+        subjects.QUOTA_THRESHOLD_CROSSED: quota.ThresholdCrossed,
+    }
+)
+"""The durable events of the stream, and what their bodies are."""
+
+NOTICES: Final[Mapping[str, type[Message]]] = MappingProxyType({subjects.KEYS_CHANGED: keys.KeyEvent})
+"""What is told at once to whoever listens, and lost on who does not."""

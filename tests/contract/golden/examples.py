@@ -1,0 +1,222 @@
+"""One example of every message, with a value other than the default in every field."""
+
+from types import ModuleType
+from typing import Final
+
+from odea_contracts import errors, keys, quota, synth
+from odea_contracts.base import Message
+from odea_contracts.errors import ErrorCode, Failure
+
+HOLD: Final = "0190f5a1-7b7c-7def-8abc-0123456789ab"
+AT_MS: Final = 1_795_500_000_123
+PUBLIC_ID: Final = "A1b2C3d4E5f6"
+
+BALANCE: Final = quota.Balance(
+    account_id="ten_1",
+    limit=100_000,
+    used=1_234,
+    held=56,
+    remaining=98_760,
+    window=quota.Window.DAY,
+    window_ends_at_ms=AT_MS,
+    requests_limit=60,
+    requests_remaining=59,
+    requests_reset_ms=1_000,
+    in_flight=2,
+    in_flight_max=8,
+    topup_remaining=50,
+)
+KEY: Final = keys.Key(
+    key_id="key_1",
+    tenant_id="ten_1",
+    name="Website",
+    public_id=PUBLIC_ID,
+    scopes=(keys.Scope.SPEECH, keys.Scope.USAGE_READ, keys.Scope.ADMIN),
+    own_account=True,
+    created_at_ms=AT_MS,
+    expires_at_ms=AT_MS + 1,
+    revoked_at_ms=AT_MS + 2,
+)
+TENANT: Final = keys.Tenant(tenant_id="ten_1", name="Grüße & Söhne 世界", suspended=True, created_at_ms=AT_MS)
+PLAN: Final = quota.Plan(
+    name="small",
+    units=100_000,
+    window=quota.Window.DAY,
+    requests_per_minute=60,
+    requests_burst=5,
+    in_flight_max=8,
+    text_characters_max=4_096,
+    models=("tts-1", "tts-1-hd"),
+    voices=("alloy",),
+    soft_limits_percent=(80, 100),
+)
+OVERRIDES: Final = quota.Overrides(units=None, requests_per_minute=120, requests_burst=10, in_flight_max=None)
+VOICE: Final = synth.Voice(
+    id="alloy", name="Alloy", language="en-GB", provider="piper", preview_url="https://odea.example/alloy.mp3"
+)
+MODEL: Final = synth.Model(id="tts-1", created_at_ms=AT_MS, owned_by="odea")
+
+_ERRORS: tuple[Message, ...] = (
+    Failure(code=ErrorCode.RATE_LIMIT_EXCEEDED, message='Not "so" fast.', param="input", retry_after_ms=1_500),
+)
+_KEYS: tuple[Message, ...] = (
+    keys.Verify(public_id=PUBLIC_ID, digest="0123456789abcdef" * 8),
+    keys.Principal(
+        tenant_id="ten_1",
+        key_id="key_1",
+        scopes=(keys.Scope.SPEECH,),
+        accounts=("ten_1", "key_1"),
+        expires_at_ms=AT_MS,
+    ),
+    keys.Refused(reason=keys.Refusal.WRONG_SECRET),
+    TENANT,
+    keys.TenantCreate(name="Söhne", plan="small", actor="key_9"),
+    keys.TenantRef(tenant_id="ten_1", actor="key_9"),
+    keys.TenantList(after="ten_0", limit=200),
+    keys.TenantPage(tenants=(TENANT, TENANT), next_after="ten_1"),
+    KEY,
+    keys.Issue(
+        tenant_id="ten_1",
+        name="Website",
+        scopes=(keys.Scope.SPEECH, keys.Scope.USAGE_READ),
+        expires_at_ms=AT_MS,
+        own_account=True,
+        plan="small",
+        actor="key_9",
+    ),
+    keys.Issued(key=KEY, secret="a text that is shown once"),
+    keys.Rotate(key_id="key_1", grace_ms=3_600_000, actor="key_9"),
+    keys.KeyRef(key_id="key_1", actor="key_9"),
+    keys.KeyList(tenant_id="ten_1", after="key_0", limit=200),
+    keys.KeyPage(keys=(KEY,), next_after="key_1"),
+    keys.KeyEvent(tenant_id="ten_1", key_id="key_1", plan="small"),
+    keys.TenantEvent(tenant_id="ten_1", name="Söhne", plan="small"),
+)
+_HOLDS: tuple[Message, ...] = (
+    quota.Reserve(
+        hold_id=HOLD,
+        accounts=("ten_1", "key_1"),
+        units=56,
+        lease_ms=60_000,
+        request_id="req_1",
+        tenant_id="ten_1",
+        key_id="key_1",
+        characters=50,
+        model="tts-1",
+        voice="alloy",
+    ),
+    quota.Reserved(hold_id=HOLD, units=56, expires_at_ms=AT_MS, balances=(BALANCE,)),
+    quota.Denied(
+        hold_id=HOLD,
+        limit=quota.Limit.IN_FLIGHT,
+        account_id="ten_1",
+        retry_after_ms=1_500,
+        balances=(BALANCE,),
+    ),
+    quota.HoldConflict(hold_id=HOLD),
+    quota.Settle(
+        hold_id=HOLD,
+        units=50,
+        outcome=quota.Outcome.CLIENT_LEFT,
+        provider="minimax",
+        model="speech-02-hd",
+        voice="English_Graceful_Lady",
+        provider_units=49,
+    ),
+    quota.Settled(hold_id=HOLD, units=50, late=True),
+    quota.SettledBefore(hold_id=HOLD, units=50),
+    quota.ReleasedBefore(hold_id=HOLD),
+    quota.Expired(hold_id=HOLD),
+    quota.HoldUnknown(hold_id=HOLD),
+    quota.ExceedsHold(hold_id=HOLD, held=56),
+    quota.Release(hold_id=HOLD),
+    quota.Released(hold_id=HOLD),
+    quota.Extend(hold_id=HOLD, lease_ms=60_000),
+    quota.Extended(hold_id=HOLD, expires_at_ms=AT_MS),
+    quota.HoldEvent(
+        hold_id=HOLD,
+        tenant_id="ten_1",
+        key_id="key_1",
+        request_id="req_1",
+        accounts=("ten_1", "key_1"),
+        units_held=56,
+        units_settled=50,
+        at_ms=AT_MS,
+        outcome=quota.Outcome.COMPLETED,
+        provider="minimax",
+        model="speech-02-hd",
+        voice="English_Graceful_Lady",
+        provider_units=49,
+        late=True,
+    ),
+)
+_ACCOUNTS: tuple[Message, ...] = (
+    BALANCE,
+    PLAN,
+    quota.PlanRef(name="small"),
+    quota.PlanList(),
+    quota.Plans(plans=(PLAN,)),
+    OVERRIDES,
+    quota.AccountSet(account_id="key_1", tenant_id="ten_1", plan="small", overrides=OVERRIDES),
+    quota.TopUp(topup_id=HOLD, account_id="ten_1", units=5_000, expires_at_ms=AT_MS),
+    quota.AccountRef(account_id="ten_1"),
+    quota.Account(
+        account_id="ten_1", tenant_id="ten_1", plan="small", suspended=True, balance=BALANCE, overrides=OVERRIDES
+    ),
+    quota.Usage(accounts=("ten_1", "key_1")),
+    quota.UsageReport(balances=(BALANCE,)),
+    quota.UsageSeries(tenant_id="ten_1", first_day="2026-11-01", days=31, key_id="key_1"),
+    quota.UsagePoint(day="2026-11-01", key_id="key_1", units=1_234, requests=12),
+    quota.UsageSeriesReport(points=(quota.UsagePoint(day="2026-11-01", key_id="key_1", units=1_234, requests=12),)),
+    quota.ThresholdCrossed(
+        account_id="ten_1",
+        tenant_id="ten_1",
+        percent=80,
+        used=80_001,
+        limit=100_000,
+        window_ends_at_ms=AT_MS,
+        at_ms=AT_MS - 1,
+    ),
+)
+_SYNTH: tuple[Message, ...] = (
+    synth.Speak(
+        request_id="req_1",
+        tenant_id="ten_1",
+        key_id="key_1",
+        accounts=("ten_1", "key_1"),
+        model="tts-1",
+        voice="alloy",
+        input='Grüße,\n"Welt" 世界 🎧',
+        response_format=synth.AudioFormat.PCM,
+        speed=1.25,
+        instructions="Gently.",
+        sample_rate_hz=24_000,
+        credits=32,
+    ),
+    synth.Head(
+        provider="piper",
+        model="joe",
+        voice="joe",
+        content_type="audio/mpeg",
+        units_held=56,
+        balances=(BALANCE,),
+        first_audio_ms=150,
+        fallback=True,
+    ),
+    synth.Tail(frames=3, bytes=150_000, sha256="0123456789abcdef" * 4, units=50),
+    synth.Credit(through=12),
+    synth.Cancel(reason=synth.CancelReason.CLIENT_STALLED),
+    VOICE,
+    synth.Voices(model="tts-1"),
+    synth.VoiceList(voices=(VOICE,)),
+    MODEL,
+    synth.Models(),
+    synth.ModelList(models=(MODEL,)),
+)
+
+EXAMPLES: Final[dict[ModuleType, tuple[Message, ...]]] = {
+    errors: _ERRORS,
+    keys: _KEYS,
+    quota: (*_HOLDS, *_ACCOUNTS),
+    synth: _SYNTH,
+}

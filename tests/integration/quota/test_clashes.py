@@ -1,0 +1,143 @@
+"""Two replicas that meet at one hold, in the worst order that there is: whoever comes second learns what happened.
+
+The order is forced by locks that the test holds: a step is taken when the one before it is seen to wait.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import asyncpg
+import pytest
+
+from integration.quota.harness import (
+    Ledger,
+    balances_are_true,
+    release,
+    reserve,
+    settle,
+    submit_together,
+    until_waiting,
+)
+from odea_contracts.quota import HoldConflict, Reserved, Settled, SettledBefore
+from odea_quota.ledger import Command
+from odea_runtime.ids import new_uuid
+
+_OPEN_HOLD = """
+INSERT INTO quota.holds (hold_id, account_ids, units, lease_ends_at, reserved_at, request_id, tenant_id, key_id)
+VALUES ($1, $2, $3, now() + interval '1 h', now(), 'req', 'ten', 'key')
+"""
+_TAKE = "UPDATE quota.balances SET held = held + $2, in_flight = in_flight + 1 WHERE account_id = $1"
+
+
+@asynccontextmanager
+async def _locked(dsn: str, account_id: str) -> AsyncGenerator[asyncpg.Connection]:
+    """Keep an account's balance for the time of the block, as another replica would; the block's writes commit."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        async with connection.transaction():
+            await connection.execute("SELECT FROM quota.balances WHERE account_id = $1 FOR UPDATE", account_id)
+            yield connection
+    finally:
+        await connection.close()
+
+
+async def _accounts(ledger: Ledger) -> None:
+    for account_id in ("first", "second", "third"):
+        await ledger.open_account(account_id)
+
+
+async def test_one_id_for_two_accounts_at_once_has_one_winner(ledgers: list[Ledger], sql: asyncpg.Connection) -> None:
+    """P1: not even the accounts are common, so no lock but that of the id itself decides."""
+    await _accounts(ledgers[0])
+    for _ in range(20):
+        hold_id = new_uuid()
+        commands: list[Command] = [reserve(2, name, hold_id=hold_id) for name in ("first", "second", "third")]
+        answers = await submit_together(ledgers, commands)
+        assert sorted(type(answer).__name__ for answer in answers) == ["HoldConflict", "HoldConflict", "Reserved"]
+    assert await sql.fetchval("SELECT count(*) FROM quota.holds") == 20
+    await balances_are_true(sql, ledgers[0])
+
+
+async def test_one_id_with_other_units_at_once_has_one_winner(ledgers: list[Ledger], sql: asyncpg.Connection) -> None:
+    await _accounts(ledgers[0])
+    hold_id = new_uuid()
+    answers = await submit_together(ledgers, [reserve(units, "first", hold_id=hold_id) for units in (1, 2, 3)])
+    (winner,) = [answer for answer in answers if isinstance(answer, Reserved)]
+    assert [answer for answer in answers if answer is not winner] == [HoldConflict(hold_id=hold_id)] * 2
+    assert await sql.fetchval("SELECT units FROM quota.holds") == winner.units
+
+
+async def test_one_request_delivered_to_every_replica_is_held_and_charged_once(
+    ledgers: list[Ledger], sql: asyncpg.Connection
+) -> None:
+    """P2: the message came twice, and at the same time."""
+    await _accounts(ledgers[0])
+    command = reserve(30, "first")
+    answers = await submit_together(ledgers, [command] * 3)
+    assert {(type(answer), getattr(answer, "expires_at_ms", None)) for answer in answers} == {
+        (Reserved, getattr(answers[0], "expires_at_ms", None))
+    }
+    answers = await submit_together(ledgers, [settle(command.hold_id, 20)] * 9)
+    assert answers == [Settled(hold_id=command.hold_id, units=20)] * 9
+    assert await ledgers[0].used_and_held("first") == (20, 0, 0)
+    await balances_are_true(sql, ledgers[0])
+
+
+@pytest.mark.parametrize("content", ["same", "other"])
+async def test_a_hold_that_another_replica_opens_just_before_the_insert_is_found(
+    ledgers: list[Ledger], quota_dsn: str, sql: asyncpg.Connection, content: str
+) -> None:
+    """The insert waits for the other's commit and then clashes; the second look has a name for it."""
+    await _accounts(ledgers[0])
+    hold_id = new_uuid()
+    other = reserve(10, "first" if content == "other" else "second", hold_id=hold_id)
+    async with _locked(quota_dsn, "third") as connection:
+        # Uncommitted, so not to be seen; but its place in the index is taken.
+        await connection.execute(_OPEN_HOLD, hold_id, list(other.accounts), other.units)
+        await connection.execute(_TAKE, other.accounts[0], other.units)
+        task = asyncio.create_task(ledgers[1].submit(reserve(10, "second", hold_id=hold_id)))
+        await until_waiting(sql, 1)
+    answer = await task
+    assert isinstance(answer, HoldConflict if content == "other" else Reserved)
+    await balances_are_true(sql, ledgers[0])
+
+
+async def test_a_hold_that_another_replica_opens_and_ends_between_two_looks_is_charged_once(
+    ledgers: list[Ledger], quota_dsn: str, sql: asyncpg.Connection
+) -> None:
+    """P2: the batch did not know the hold when it took its locks, saw it open, and must not believe that any more."""
+    await _accounts(ledgers[0])
+    hold_id = new_uuid()
+    batch: list[Command] = [reserve(10, "second"), settle(hold_id, 20)]
+    async with AsyncExitStack() as stack:
+        async with _locked(quota_dsn, "second"):
+            looking = asyncio.create_task(ledgers[1].store.apply(batch))
+            await until_waiting(sql, 1)
+            # It has looked for the hold and found nothing. Now the hold comes.
+            assert isinstance(await ledgers[0].submit(reserve(30, "first", hold_id=hold_id)), Reserved)
+            await stack.enter_async_context(_locked(quota_dsn, "first"))
+            settling = asyncio.create_task(ledgers[0].submit(settle(hold_id, 25)))
+            await until_waiting(sql, 2)
+        # It sees the open hold, and stands in line for its account behind the one that ends it.
+        await until_waiting(sql, 2)
+    assert await settling == Settled(hold_id=hold_id, units=25)
+    assert (await looking)[1] == SettledBefore(hold_id=hold_id, units=25)
+    assert await ledgers[0].used_and_held("first") == (25, 0, 0)
+    await balances_are_true(sql, ledgers[0])
+
+
+async def test_two_batches_that_lock_in_opposite_orders_end_in_time(
+    ledgers: list[Ledger], sql: asyncpg.Connection
+) -> None:
+    """Both name both accounts, each in its own order; the ids' order is what counts."""
+    await _accounts(ledgers[0])
+    for _ in range(10):
+        commands: list[Command] = [
+            reserve(1, *names) for names in (("first", "second"), ("second", "first"), ("third", "first"))
+        ]
+        answers = await submit_together(ledgers, commands)
+        assert [type(answer) for answer in answers] == [Reserved] * 3
+        ended = await submit_together(ledgers, [release(command.hold_id) for command in commands])
+        assert {type(answer).__name__ for answer in ended} == {"Released"}
+    await balances_are_true(sql, ledgers[0])
