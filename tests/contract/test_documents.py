@@ -23,7 +23,9 @@ OPERATIONS: Final[dict[str, Any]] = ASYNCAPI["operations"]
 both = pytest.mark.parametrize("document", [ASYNCAPI, OPENAPI], ids=["asyncapi", "openapi"])
 
 
-@pytest.mark.parametrize("path", [documents.ASYNCAPI, documents.OPENAPI], ids=str)
+@pytest.mark.parametrize(
+    "path", [documents.ASYNCAPI, documents.OPENAPI, documents.CONFIGURATION, documents.ERROR_CODES], ids=str
+)
 def test_what_is_committed_is_current(tmp_path: Path, path: Path) -> None:
     """If the change is meant: `python -m odea_local.documents` writes them anew."""
     documents.write(tmp_path)

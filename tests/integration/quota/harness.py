@@ -69,10 +69,13 @@ class Ledger:
 
 @asynccontextmanager
 async def open_ledger(
-    dsn: str, *, lanes: int = 2, pool: int = 4, sweep_s: float | None = None
+    dsn: str, *, lanes: int = 1, timeout_s: float = 10.0, sweep_s: float | None = None
 ) -> AsyncGenerator[Ledger]:
-    """One replica on the database `dsn`, with a sweeper if it is told how often to sweep."""
-    environ = {"ODEA_NATS_URL": "nats://unused", "ODEA_DATABASE_URL": dsn, "ODEA_DATABASE_POOL_MAX": str(pool)}
+    """One replica on the database `dsn`, with a sweeper if it is told how often to sweep.
+
+    Its patience with the database is long, because a busy machine is no fault of the service.
+    """
+    environ = {"ODEA_NATS_URL": "nats://unused", "ODEA_DATABASE_URL": dsn, "ODEA_DATABASE_TIMEOUT_S": str(timeout_s)}
     database = Database(load(DatabaseSettings, environ), "odea_quota", "quota")
     async with AsyncExitStack() as stack:
         await database.start()

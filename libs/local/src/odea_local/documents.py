@@ -1,6 +1,6 @@
-"""The documents of both interfaces, made from the code: AsyncAPI 3.0 for the bus, OpenAPI for HTTP.
+"""The documents that are made from the code: AsyncAPI 3.0 for the bus, OpenAPI for HTTP, settings and error codes.
 
-Both are committed, so that a change of an interface shows in a review as what it is; a test fails when they are stale.
+All are committed, so that a change of an interface shows in a review as what it is; a test fails when they are stale.
 """
 
 import inspect
@@ -21,12 +21,15 @@ from odea_contracts.errors import Failure
 from odea_contracts.synth import FRAME_BYTES_MAX, HEADER_DEADLINE_MS, HEADER_FRAME, HEADER_REQUEST_ID, HEADER_SEQ, Frame
 from odea_gateway.documentation import openapi_config
 from odea_gateway.routes import HANDLERS
+from odea_local.reference import configuration_page, errors_page
 
 Json: TypeAlias = dict[str, Any]
 """A part of a document. Its shape is the specification's, not ours."""
 
 ASYNCAPI: Final = Path("docs/asyncapi.json")
 OPENAPI: Final = Path("docs/openapi.json")
+CONFIGURATION: Final = Path("docs/configuration.md")
+ERROR_CODES: Final = Path("docs/errors.md")
 
 _REQUEST_HEADERS: Final[Json] = {
     "type": "object",
@@ -65,8 +68,14 @@ _FRAMES: Final[Mapping[Frame, tuple[type[Message] | None, str]]] = types.Mapping
 
 
 def write(root: Path) -> None:
-    """Write both documents below the workspace `root`."""
-    for path, document in ((ASYNCAPI, asyncapi()), (OPENAPI, openapi())):
+    """Write both documents, and the pages that are made from the code, below the workspace `root`."""
+    documents = (
+        (ASYNCAPI, asyncapi()),
+        (OPENAPI, openapi()),
+        (CONFIGURATION, configuration_page().encode()),
+        (ERROR_CODES, errors_page().encode()),
+    )
+    for path, document in documents:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_bytes(document)
 

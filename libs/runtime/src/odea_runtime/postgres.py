@@ -112,9 +112,18 @@ class Database:
         Raises:
             StorageUnavailableError: as for `connection`; after this it is unknown whether the commit happened.
         """
-        async with self.connection() as connection, connection.transaction():
-            with _given_up(connection):
+        async with self.connection() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            try:
                 yield connection
+            except (TimeoutError, asyncio.CancelledError):
+                # The connection is about to be dropped, and its transaction with it.
+                raise
+            except BaseException:
+                await transaction.rollback()
+                raise
+            await transaction.commit()
 
     async def check(self) -> str | None:
         """For `/readyz`."""

@@ -78,7 +78,10 @@ class Account:
         if self.window_ends_at_ms is not None and now_us >= self.window_ends_at_ms * 1000:
             self.used = 0
             self.crossed_percent = 0
-            self.window_started_at_ms, self.window_ends_at_ms = window_ms(self.window, now_us)
+            starts_at_ms, ends_at_ms = window_ms(self.window, now_us)
+            # Never before the end of the last one: what was charged there would count again in an audit.
+            self.window_started_at_ms = max(starts_at_ms, self.window_ends_at_ms)
+            self.window_ends_at_ms = ends_at_ms
 
     def cross(self) -> int | None:
         """The highest soft limit that the used units have reached and that was not crossed in this window before."""
