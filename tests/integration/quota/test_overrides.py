@@ -196,5 +196,7 @@ async def test_an_account_that_joins_a_plan_while_it_changes_gets_the_new_limits
 
 
 async def is_done_or_waits(task: asyncio.Task[Account], sql: asyncpg.Connection) -> bool:
-    waiting = await sql.fetchval("SELECT count(*) FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0")
+    waiting: Any = await sql.fetchval(
+        "SELECT count(*) FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0"
+    )
     return task.done() or waiting > 1

@@ -44,12 +44,12 @@ class Turnstile:
 
 
 @pytest.fixture
-async def slow(quota_dsn: str) -> AsyncGenerator[HoldStore]:
-    """The store of a replica that is patient with locks."""
+async def patient(quota_dsn: str) -> AsyncGenerator[Database]:
+    """Of a replica that waits for locks as long as it takes."""
     environ = {"ODEA_NATS_URL": "nats://unused", "ODEA_DATABASE_URL": quota_dsn, "ODEA_DATABASE_TIMEOUT_S": "30"}
     database = Database(load(DatabaseSettings, environ), "odea_quota", "quota")
     await database.start()
-    yield HoldStore(database)
+    yield database
     await database.stop()
 
 
@@ -61,20 +61,20 @@ async def two_accounts(ledger: Ledger) -> Ledger:
 
 
 async def test_a_hold_that_ended_while_its_account_was_waited_for(
-    two_accounts: Ledger, slow: HoldStore, quota_dsn: str, sql: asyncpg.Connection
+    two_accounts: Ledger, patient: Database, quota_dsn: str, sql: asyncpg.Connection
 ) -> None:
     """P2: two replicas settle a hold that neither knew at first; one charges it."""
     ledger, hold, kept = two_accounts, reserve(50), reserve(20)
     assert isinstance(await ledger.submit(kept), Reserved)
     foyer = await Turnstile.at(quota_dsn, "foyer")
-    late = asyncio.create_task(slow.apply([reserve(1, "foyer"), settle(hold.hold_id, 30)]))
+    late = asyncio.create_task(HoldStore(patient).apply([reserve(1, "foyer"), settle(hold.hold_id, 30)]))
     await foyer.until_waiting(sql, 1)
     assert isinstance(await ledger.submit(hold), Reserved)
     hall = await Turnstile.at(quota_dsn, "hall")
-    first = asyncio.create_task(HoldStore(slow._database).apply([settle(hold.hold_id, 40)]))
+    first = asyncio.create_task(HoldStore(patient).apply([settle(hold.hold_id, 40)]))
     await foyer.until_waiting(sql, 2)
     await foyer.open()
-    await until(lambda: waits_for_hall(sql))
+    await until(lambda: both_wait(sql))
     await hall.open()
     assert await first == [Settled(hold_id=hold.hold_id, units=40)]
     assert (await late)[1] == SettledBefore(hold_id=hold.hold_id, units=40)
@@ -82,25 +82,20 @@ async def test_a_hold_that_ended_while_its_account_was_waited_for(
     await balances_are_true(sql, ledger)
 
 
-async def waits_for_hall(sql: asyncpg.Connection) -> bool:
-    """Whether both settlements wait for the hall, now that nobody has the foyer but one of them."""
-    rows = await sql.fetch(
-        "SELECT pid FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0 AND query LIKE '%FOR UPDATE%'"
-    )
-    taken = await sql.fetchval(
-        "SELECT count(*) FROM quota.balances WHERE account_id = 'foyer'"
-        " AND account_id IN (SELECT account_id FROM quota.balances WHERE account_id = 'foyer' FOR UPDATE SKIP LOCKED)"
-    )
-    return len(rows) == 2 and taken == 0
+async def both_wait(sql: asyncpg.Connection) -> bool:
+    """Whether two sessions wait, and one of them has the foyer: then both wait for the hall."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0"
+    free = "SELECT FROM quota.balances WHERE account_id = 'foyer' FOR UPDATE SKIP LOCKED"
+    return await sql.fetchval(waiting) == 2 and await sql.fetch(free) == []
 
 
 async def test_a_hold_that_was_opened_and_expired_meanwhile_is_charged_when_it_is_settled(
-    two_accounts: Ledger, slow: HoldStore, quota_dsn: str, sql: asyncpg.Connection
+    two_accounts: Ledger, patient: Database, quota_dsn: str, sql: asyncpg.Connection
 ) -> None:
     """P2: a late settlement that is answered as charged is charged."""
     ledger, hold = two_accounts, reserve(50)
     foyer = await Turnstile.at(quota_dsn, "foyer")
-    late = asyncio.create_task(slow.apply([reserve(1, "foyer"), settle(hold.hold_id, 30)]))
+    late = asyncio.create_task(HoldStore(patient).apply([reserve(1, "foyer"), settle(hold.hold_id, 30)]))
     await foyer.until_waiting(sql, 1)
     assert isinstance(await ledger.submit(hold), Reserved)
     await overdue(sql, hold.hold_id)

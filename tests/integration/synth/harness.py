@@ -21,7 +21,7 @@ from odea_quota.app import serve as serve_quota
 from odea_quota.settings import QuotaSettings
 from odea_runtime.bus import Bus, BusError
 from odea_runtime.settings import load
-from odea_runtime.streams import RefusedError, Streams
+from odea_runtime.streams import RefusedError
 from odea_synth.app import serve_provider
 from odea_synth.providers.base import Provider
 from odea_synth.settings import SynthSettings
@@ -89,9 +89,17 @@ class House(Caller):
     """Both services on real servers, and a look into their databases."""
 
     def __init__(
-        self, *, bus: Bus, streams: Streams, quota: Service, synth: Service, ledger: asyncpg.Pool, log: asyncpg.Pool
+        self,
+        *,
+        caller: Caller,
+        settings: SynthSettings,
+        quota: Service,
+        synth: Service,
+        ledger: asyncpg.Pool,
+        log: asyncpg.Pool,
     ) -> None:
-        super().__init__(bus, streams)
+        super().__init__(caller.bus, caller.streams)
+        self.settings = settings
         self.quota = quota
         self.synth = synth
         self.ledger = ledger
@@ -217,8 +225,8 @@ async def open_house(settings: SynthSettings, quota_dsn: str, serve_synth: Serve
         caller = await stack.enter_async_context(open_caller(settings))
         of_quota = quota_settings(nats_url, quota_dsn)
         house = House(
-            bus=caller.bus,
-            streams=caller.streams,
+            caller=caller,
+            settings=settings,
             quota=Service(partial(serve_quota, of_quota), caller.bus, quota.PLAN_LIST, quota.PlanList()),
             synth=Service(serve_synth, caller.bus, synth.MODELS, synth.Models()),
             ledger=await stack.enter_async_context(asyncpg.create_pool(quota_dsn, min_size=0, max_size=4)),

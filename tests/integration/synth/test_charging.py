@@ -6,6 +6,7 @@ import pytest
 
 from integration.synth.caller import request
 from integration.synth.harness import Books, House
+from odea_contracts import quota
 from odea_contracts.errors import ErrorCode
 from odea_contracts.synth import AudioFormat, CancelReason
 from odea_runtime.streams import RefusedError
@@ -25,7 +26,9 @@ async def test_a_whole_speech_is_charged_once_and_every_sample_arrives(
 ) -> None:
     asked = request(account, "All of it, please.", voice="alloy")
     provider.announce(asked.input, spoken(7), spoken(12, level=-3), spoken(18, level=9))
-    heard = await house.hear(asked)
+    async with house.overhear(quota.SETTLE) as settlements:
+        heard = await house.hear(asked)
+    assert [settlement.units for settlement in settlements] == [18]
     assert heard.audio == spoken(7).audio + spoken(12, level=-3).audio + spoken(18, level=9).audio
     assert heard.tail.units == 18
     head = heard.head

@@ -9,7 +9,15 @@ from integration.synth.caller import listen, request
 from integration.synth.harness import Books, House
 from odea_contracts.errors import ErrorCode
 from odea_runtime.bus import NoRespondersError
+from odea_runtime.postgres import Database
 from odea_runtime.streams import RefusedError
+from odea_runtime.tasks import Tasks
+from odea_synth.metering import Meter
+from odea_synth.providers.base import ErrorClass, ProviderError
+from odea_synth.request_log import RequestLog
+from odea_synth.speaking import Speaker
+from odea_synth.store import RequestStore
+from odea_synth.synthesis import Catalogue
 from support.scripted import ScriptedProvider, spoken
 from support.waiting import until
 
@@ -82,6 +90,38 @@ async def test_a_service_whose_quota_is_away_ends_all_the_same(
     balance = await house.balance(account)
     assert (balance.used, balance.held) == (0, 0)
     await house.synth.start()
+
+
+async def test_an_end_that_has_begun_is_seen_through_however_often_it_is_cancelled(
+    house: House, provider: ScriptedProvider, account: str
+) -> None:
+    """The last moments of the process are spent on the books, not on leaving everything to leases."""
+    settings = house.settings
+    database = Database(settings, "odea_synth", "synth")
+    await database.start()
+    log = RequestLog(RequestStore(database), queue_max=10, pause_s=1)
+    catalogue = Catalogue(provider=provider, voices=await provider.voices(), created_at_ms=0)
+    meter = Meter(house.bus, Tasks(10), lease_s=15, settle_wait_s=10)
+    speaker = Speaker(catalogue, meter, house.streams, log, settings)
+    asked = request(account, "Failed, and then cancelled.")
+    gate = asyncio.Event()
+    provider.announce(asked.input, spoken(4), gate.wait, ProviderError(ErrorClass.UPSTREAM, "No more."))
+    speaking = asyncio.create_task(speaker.speak(asked, house.bus.client.new_inbox()))
+    await until(lambda: house.is_held(asked))
+    async with house.locked(account):
+        gate.set()
+        await until(house.quota_waits)
+        for _ in range(3):
+            speaking.cancel()
+            await asyncio.sleep(0)
+        assert not speaking.done()
+    with pytest.raises(asyncio.CancelledError):
+        await speaking
+    await log.flush()
+    books = await house.books(asked)
+    assert (books.outcome, books.provider_units, books.logged) == ("written_off", 4, "provider_failed")
+    speaker.close()
+    await database.stop()
 
 
 async def _finds_nobody(house: House, account: str) -> bool:

@@ -5,7 +5,6 @@ from typing import Final, get_args
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from odea_contracts.errors import ERRORS, Retry
 from odea_gateway.settings import GatewaySettings
@@ -74,7 +73,7 @@ def _setting_rows(model: type[Settings], seen: set[str]) -> Iterator[str]:
 
 
 def _default(field: FieldInfo) -> str:
-    if field.default is PydanticUndefined:
+    if field.is_required():
         secret = field.annotation is SecretStr or SecretStr in get_args(field.annotation)
         return "required, secret" if secret else "required"
     return f"`{field.default}`"

@@ -127,6 +127,8 @@ class Database:
 
     async def check(self) -> str | None:
         """For `/readyz`."""
+        if self._pool is None:
+            return "not started"
         try:
             async with self.connection() as connection:
                 await connection.execute("SELECT 1")

@@ -100,7 +100,8 @@ SELECT subject, event_id, 'odea/quota', body FROM n;
 -- name: find_overdue(limit)
 -- Open holds whose lease has ended, the oldest first.
 -- limit: how many at most
-SELECT hold_id::text FROM quota.holds WHERE lease_ends_at < clock_timestamp() ORDER BY lease_ends_at LIMIT :limit;
+-- `now()` and not the clock, which changes from row to row, so that the index ends the search at the first live lease.
+SELECT hold_id::text FROM quota.holds WHERE lease_ends_at < now() ORDER BY lease_ends_at LIMIT :limit;
 
 -- name: hold_gauges()^
 -- How many holds are open, and how old the oldest is.
