@@ -110,6 +110,14 @@ async def test_a_taken_port_is_said_in_one_line(which: str) -> None:
     assert "in use" in told["why"]
 
 
+async def test_two_gateways_do_not_share_a_port(own_nats_url: str) -> None:
+    """Each would get some of the other's requests."""
+    async with standing_in(settings_for(own_nats_url)), process(own_nats_url) as gateway:
+        status, said = await run(environment(own_nats_url, gateway_address=gateway.address))
+    assert status == 1
+    assert "in use" in said
+
+
 async def test_unusable_settings_are_said_in_full() -> None:
     env = environment("nats://user:hunter2@127.0.0.1", gateway_address="nowhere", text_chars_max="0")
     status, said = await run(env)

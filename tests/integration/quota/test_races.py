@@ -25,6 +25,8 @@ from odea_contracts.quota import Denied, Limit, Reserved, Settled
 from odea_quota.ledger import Answer, Command
 
 _CALLERS = 64
+_AT_ONCE = 5
+"""Operations that one caller of the long race starts side by side."""
 _OVER = """
 SELECT account_id, used, held, in_flight FROM quota.balances
 WHERE used + held > units_limit OR in_flight > in_flight_max OR used < 0 OR held < 0 OR in_flight < 0
@@ -89,15 +91,19 @@ class _Caller:
         self.answers: Counter[str] = Counter()
 
     async def run(self, operations: int) -> None:
-        for _ in range(operations):
-            answer = await self._random.choice(self._ledgers).submit(self._command())
-            self.answers[type(answer).__name__] += 1
-            if isinstance(answer, Reserved):
-                self._open.append((answer.hold_id, answer.units))
-            elif isinstance(answer, Settled):
-                self.charged += answer.units
-            # Anything that goes wrong inside is a failure, be it a wall that held or a lock that was not got.
-            assert not isinstance(answer, Failure), answer
+        for _ in range(operations // _AT_ONCE):
+            commands = [self._command() for _ in range(_AT_ONCE)]
+            for answer in await submit_together([self._random.choice(self._ledgers)], commands):
+                self._remember(answer)
+
+    def _remember(self, answer: Answer) -> None:
+        # Anything that goes wrong inside is a failure, be it a wall that held or a lock that was not got.
+        assert not isinstance(answer, Failure), answer
+        self.answers[type(answer).__name__] += 1
+        if isinstance(answer, Reserved):
+            self._open.append((answer.hold_id, answer.units))
+        elif isinstance(answer, Settled):
+            self.charged += answer.units
 
     def _command(self) -> Command:
         kind = self._random.random()

@@ -6,7 +6,7 @@ database's own belongs inside a transaction.
 
 import asyncio
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib.resources import files
 from typing import Any, Final, TypeAlias
 
@@ -147,5 +147,7 @@ def _given_up(connection: Connection) -> Generator[None]:
     try:
         yield
     except (TimeoutError, asyncio.CancelledError):
-        connection.terminate()
+        with suppress(asyncpg.InterfaceError):
+            # It raises this where the connection has broken already.
+            connection.terminate()
         raise

@@ -110,6 +110,8 @@ def _listen(settings: GatewaySettings) -> socket.socket:
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience_ms)
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         listener.bind(where)
+        # Now, not when Granian does: a port that another one listens on is ours to report.
+        listener.listen(settings.backlog)
     except OSError:
         listener.close()
         raise

@@ -34,28 +34,33 @@ class Sweeper:
         """Sweep until cancelled, through outages of the database."""
         while True:
             try:
+                await self._ensure_partitions()
                 while await self._sweep():
                     pass
-                await self._housekeep()
+                await self._report()
             except StorageUnavailableError as error:
                 structlog.get_logger().warning("the sweeper waits", error=str(error))
             await asyncio.sleep(self._every_s)
 
     async def _sweep(self) -> bool:
-        """End overdue holds; whether to look for more at once. If none can be ended, the next turn is early enough."""
+        """End what is overdue; whether there may be more. Not if some did not end: at once it would not work again."""
         overdue = await self._store.overdue(_BATCH_MAX)
         answers = await asyncio.gather(*(self._batcher.submit(expire) for expire in overdue))
         ended = sum(isinstance(answer, Expired) for answer in answers)
         _EXPIRED.inc(ended)
-        return len(overdue) == _BATCH_MAX and ended > 0
+        return ended == _BATCH_MAX
 
-    async def _housekeep(self) -> None:
+    async def _report(self) -> None:
         now = asyncio.get_running_loop().time()
         if now >= self._gauges_due:
             open_holds, oldest_s = await self._store.gauges()
             _OPEN.set(open_holds)
             _OLDEST.set(oldest_s)
             self._gauges_due = now + _GAUGES_EVERY_S
+
+    async def _ensure_partitions(self) -> None:
+        """Before anything is ended, or after a long sleep its end would have no place to be written."""
+        now = asyncio.get_running_loop().time()
         if now >= self._partitions_due:
             await self._store.ensure_partitions()
             self._partitions_due = now + _PARTITIONS_EVERY_S

@@ -161,6 +161,8 @@ BEGIN
     FOREACH parent IN ARRAY ARRAY['resolutions', 'entries'] LOOP
         name := parent || '_' || to_char(first AT TIME ZONE 'UTC', 'YYYY_MM');
         IF to_regclass('quota.' || name) IS NULL THEN
+            -- IF NOT EXISTS alone fails when two replicas get here at once.
+            PERFORM pg_advisory_xact_lock(hashtextextended('odea partitions of quota', 0));
             EXECUTE format('CREATE TABLE IF NOT EXISTS quota.%I PARTITION OF quota.%I FOR VALUES FROM (%L) TO (%L)',
                            name, parent, first, first + interval '1 month');
         END IF;
