@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from integration.runtime.proxy import proxied
-from integration.runtime.relay import connected, count
+from integration.runtime.relay import connected, count, terminate
 from odea_runtime.bus import UnavailableError
 from odea_runtime.postgres import Database, StorageUnavailableError
 from odea_runtime.settings import DatabaseSettings, load
@@ -23,6 +23,7 @@ TIMEOUT_S = 0.5
 MARGIN_S = 1.0
 """What a loaded machine may take beyond a timeout."""
 POOL_MAX = 3
+VICTIMS = "FROM pg_stat_activity WHERE application_name = 'odea-victim'"
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +158,32 @@ async def test_a_transaction_that_fails_leaves_nothing(database: Database, dsn: 
     assert await count(dsn, "SELECT count(*) FROM quota.outbox") == 0
 
 
+@pytest.mark.parametrize("broken", [False, True], ids=["sound", "broken"])
+@pytest.mark.parametrize("way", ["connection", "transaction"])
+async def test_a_cancellation_stays_one(
+    database: Database, databases: Databases, dsn: str, way: str, broken: bool
+) -> None:
+    """A shutdown is not taken for an outage, also when the connection breaks before or after it."""
+    entered = asyncio.Event()
+
+    async def work() -> None:
+        async with database.transaction() if way == "transaction" else database.connection() as connection:
+            await connection.execute("SET application_name = 'odea-victim'")
+            entered.set()
+            await asyncio.Event().wait()
+
+    working = asyncio.create_task(work())
+    await entered.wait()
+    if broken:
+        await terminate(databases.admin(dsn), "application_name = 'odea-victim'")
+        await until(lambda: holds(databases.admin(dsn), f"SELECT count(*) {VICTIMS}", 0))
+    working.cancel()
+    async with asyncio.timeout(TIMEOUT_S + MARGIN_S):
+        await asyncio.wait([working])
+    assert working.cancelled()
+    assert await ask(database) == 1
+
+
 async def test_nothing_leaks_however_operations_end(database: Database, databases: Databases, dsn: str) -> None:
     """P10: after two hundred that failed or were cancelled anywhere, the pool is as good as new."""
     statements = ("SELECT 1", "SELECT pg_sleep(0.02)", "SELECT 1 / 0", "SELECT pg_terminate_backend(pg_backend_pid())")
@@ -200,8 +227,7 @@ class TestWithoutPostgres:
     """The server dies, or does not answer (P9)."""
 
     async def test_what_is_under_way_fails_in_time_and_all_heals(self, breakable_postgres: PostgresServer) -> None:
-        dsn = await Databases(breakable_postgres.dsn).create("quota")
-        async with opened(dsn) as database:
+        async with opened(breakable_postgres.dsn) as database:
             under_way = asyncio.create_task(ask(database, "SELECT pg_sleep(60)"))
             idle = [ask(database) for _ in range(POOL_MAX - 1)]
             assert await asyncio.gather(*idle) == [1, 1]
@@ -215,7 +241,7 @@ class TestWithoutPostgres:
             assert await database.check() is None
 
     async def test_a_service_starts_without_it(self, breakable_postgres: PostgresServer) -> None:
-        dsn = await Databases(breakable_postgres.dsn).create("quota")
+        dsn = breakable_postgres.dsn
         breakable_postgres.stop()
         async with opened(dsn) as database:
             await fails_in_time(ask(database))

@@ -16,6 +16,7 @@ GOOD = {"ODEA_NATS_URL": f"nats://odea:{SECRET}@127.0.0.1:4222"}
 SCRIPT = """
 import asyncio
 import structlog
+from odea_runtime.background import running
 from odea_runtime.service import main
 from odea_runtime.settings import Settings
 
@@ -30,7 +31,14 @@ async def migrate(settings, stop):
 async def fail(settings, stop):
     raise ConnectionError("cannot reach " + settings.nats_url.get_secret_value())
 
-main("hall", Settings, {"serve": serve, "migrate": migrate, "fail": fail})
+async def break_down():
+    raise ConnectionError("the relay broke down")
+
+async def limp(settings, stop):
+    async with running(break_down()):
+        await stop.wait()
+
+main("hall", Settings, {"serve": serve, "migrate": migrate, "fail": fail, "limp": limp})
 """
 
 
@@ -81,7 +89,7 @@ def events(text: str) -> list[str]:
 def test_a_command_that_does_not_exist(script: Path, arguments: tuple[str, ...]) -> None:
     ended = run(script, *arguments, settings={})
     assert ended.returncode == 2
-    assert ended.stderr == "usage: python -m odea_hall serve|migrate|fail\n"
+    assert ended.stderr == "usage: python -m odea_hall serve|migrate|fail|limp\n"
 
 
 def test_settings_that_are_unusable(script: Path) -> None:
@@ -108,6 +116,12 @@ def test_a_fault_is_logged_and_ends_it(script: Path) -> None:
     assert (line["event"], line["level"], line["service"]) == ("stopped by a fault", "error", "hall")
     assert "ConnectionError: cannot reach nats://[redacted]@127.0.0.1:4222" in line["exception"]
     assert SECRET not in ended.stdout + ended.stderr
+
+
+def test_a_service_whose_work_in_the_background_failed_does_not_limp_on(script: Path) -> None:
+    ended = run(script, "limp")
+    assert ended.returncode >= 0
+    assert events(ended.stderr) == ["background work failed; the process ends"]
 
 
 def test_work_that_is_done_ends_it_well(script: Path) -> None:

@@ -8,6 +8,7 @@ from integration.synth.caller import request
 from integration.synth.harness import Books, House
 from odea_contracts.synth import CancelReason
 from support.scripted import ScriptedProvider, spoken
+from support.waiting import until
 
 
 @pytest.mark.parametrize("reason", [CancelReason.CLIENT_GONE, CancelReason.CLIENT_STALLED])
@@ -44,6 +45,24 @@ async def test_a_caller_who_leaves_pays_no_more_than_was_held(
         await stream.cancel(CancelReason.CLIENT_GONE)
     books = await house.books(asked)
     assert (books.charged, books.provider_units) == (10, 40)
+
+
+async def test_a_caller_who_leaves_with_a_full_window_pays_for_what_was_made(
+    house: House, provider: ScriptedProvider, account: str
+) -> None:
+    """The provider stands at its chunk and not in its work; it is closed there, too."""
+    asked = request(account, "Stopped in front of a full window.", credits=2)
+    performance = provider.announce(asked.input, spoken(3), spoken(6), spoken(9), spoken(12))
+    async with house.speak(asked) as stream:
+        await stream.head()
+        await until(lambda: performance.given == 3)
+        await stream.cancel(CancelReason.CLIENT_STALLED)
+    async with asyncio.timeout(1.0):
+        await performance.closed.wait()
+    books = await house.books(asked)
+    assert (books.outcome, books.charged, books.logged) == ("client_left", 9, "client_stalled")
+    [row] = await house.rows(asked)
+    assert row["audio_bytes"] == 2 * len(spoken(3).audio)
 
 
 async def test_a_caller_who_leaves_before_anything_was_billed_pays_nothing(

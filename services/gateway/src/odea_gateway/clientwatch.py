@@ -1,4 +1,4 @@
-"""Noticing that a client left while it is served."""
+"""Noticing that a client left while it is served; one that closes just its sending half counts as gone."""
 
 import asyncio
 from types import TracebackType

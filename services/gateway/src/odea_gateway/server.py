@@ -6,6 +6,7 @@ closes one whose client has taken nothing for too long: the server can't, as lon
 """
 
 import asyncio
+import resource
 import socket
 import sys
 from collections.abc import Callable
@@ -25,6 +26,8 @@ from odea_runtime.settings import Address
 _log = structlog.get_logger()
 _UNSENT_BYTES: Final = 64 * 1024
 """What the kernel may hold of a connection that is not yet on its way, so that a slow client is felt early."""
+_OTHER_FILES: Final = 64
+"""Files that are no connections: the bus, logs, the operator's port."""
 _REAP_AFTER_STALL_S: Final = 5.0
 _adopt: Final = cast("Callable[[int, bool, int], SocketHolder]", SocketHolder)
 """Its stub leaves out what it is made of: a file descriptor, whether it is a Unix socket, the backlog."""
@@ -76,7 +79,7 @@ class _Embedded(Server):
             http=HTTPModes.http1,
             websockets=False,
             backlog=settings.backlog,
-            backpressure=settings.connections_max,
+            backpressure=_affordable(settings.connections_max),
             http1_settings=HTTP1Settings(
                 header_read_timeout=round(settings.silent_s * 1000),
                 max_buffer_size=settings.connection_buffer_bytes,
@@ -92,8 +95,21 @@ class _Embedded(Server):
         self._shd: Any = _adopt(self._listener.detach(), False, self._listener_backlog)
 
 
+def _affordable(connections_max: int) -> int:
+    """As many connections as this process may have files open: at the limit, accepting would fail in a busy loop."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections_max + _OTHER_FILES
+    if soft < wanted and (hard == resource.RLIM_INFINITY or soft < hard):
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if wanted <= soft:
+        return connections_max
+    _log.warning("fewer connections than set: the limit of open files is low", files=soft, connections=connections_max)
+    return max(1, soft - _OTHER_FILES)
+
+
 def _listen(settings: GatewaySettings) -> socket.socket:
-    """A bound socket.
+    """A listening socket.
 
     Raises:
         OSError: the address is taken or not ours.

@@ -84,9 +84,11 @@ class SpeechAnswer:
         except ClientStalledError:
             trace.outcome = "client_stalled"
         except (RefusedError, StreamBrokenError, BusError) as error:
-            _log.warning("a speech failed", why=repr(error), begun=delivery.begun)
+            if isinstance(error, RefusedError) and not delivery.begun:
+                raise ProblemError(error.failure) from error
+            _log.warning("a speech broke", why=repr(error), begun=delivery.begun)
             if not delivery.begun:
-                raise _told(error) from error
+                raise problem(ErrorCode.SYNTH_UNAVAILABLE) from error
             trace.outcome = "broken"
 
     async def _relay(self, delivery: Delivery, client: ClientWatch, trace: Trace) -> None:
@@ -125,10 +127,3 @@ class SpeechAnswer:
         if first is None:
             raise StreamBrokenError("there was a head and no audio")
         return head, first
-
-
-def _told(error: Exception) -> ProblemError:
-    """What a client hears that has been sent nothing: nothing was charged."""
-    if isinstance(error, RefusedError):
-        return ProblemError(error.failure)
-    return problem(ErrorCode.SYNTH_UNAVAILABLE)
