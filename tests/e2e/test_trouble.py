@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import httpx
 import pytest
 
-from odea_contracts import keys, quota
+from odea_contracts import keys, plans
 from odea_local.embedded import EmbeddedStack
 from support.operator import Operator
 from support.waiting import until
@@ -70,7 +70,7 @@ async def test_two_hundred_at_once(stack: EmbeddedStack, operator: Operator, ten
 @pytest.mark.parametrize("part", PARTS)
 async def test_a_part_that_hangs_is_named_and_heals(stack: EmbeddedStack, operator: Operator, part: str) -> None:
     # A key that the gateway has not seen, so that keys is needed, too.
-    plan = quota.Plan(name="e2e", units=1_000_000, requests_per_minute=1_000_000, requests_burst=1_000_000)
+    plan = plans.Plan(name="e2e", units=1_000_000, requests_per_minute=1_000_000, requests_burst=1_000_000)
     owner, key = await operator.new_tenant(plan)
     tally = Tally()
     async with httpx.AsyncClient(timeout=30) as client:
@@ -89,7 +89,7 @@ async def test_a_part_that_hangs_is_named_and_heals(stack: EmbeddedStack, operat
 
 @pytest.mark.parametrize("part", [*PARTS, "gateway"])
 async def test_a_part_that_is_killed_costs_nobody_anything(stack: EmbeddedStack, operator: Operator, part: str) -> None:
-    plan = quota.Plan(name="e2e", units=1_000_000, requests_per_minute=1_000_000, requests_burst=1_000_000)
+    plan = plans.Plan(name="e2e", units=1_000_000, requests_per_minute=1_000_000, requests_burst=1_000_000)
     owner, key = await operator.new_tenant(plan)
     tally = Tally()
     done = asyncio.Event()

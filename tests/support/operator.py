@@ -6,7 +6,7 @@ from pathlib import Path
 import asyncpg
 import psutil
 
-from odea_contracts import keys, quota
+from odea_contracts import keys, plans, quota
 from odea_local.embedded import EmbeddedStack
 from odea_local.status import State
 from odea_runtime.bus import Bus
@@ -20,13 +20,13 @@ class Operator:
         self.bus = bus
         self._stack = stack
 
-    async def new_tenant(self, plan: quota.Plan) -> tuple[keys.Tenant, str]:
+    async def new_tenant(self, plan: plans.Plan) -> tuple[keys.Tenant, str]:
         """A tenant under `plan`, and the text of a key for speech and usage."""
-        assert isinstance(await self.bus.call(quota.PLAN_SET, plan), quota.Plan)
+        assert isinstance(await self.bus.call(plans.PLAN_SET, plan), plans.Plan)
         tenant = await self.bus.call(keys.TENANT_CREATE, keys.TenantCreate(name=new_id("e2e"), plan=plan.name))
         assert isinstance(tenant, keys.Tenant), tenant
-        account = quota.AccountSet(account_id=tenant.tenant_id, tenant_id=tenant.tenant_id, plan=plan.name)
-        assert isinstance(await self.bus.call(quota.ACCOUNT_SET, account), quota.Account)
+        account = plans.AccountSet(account_id=tenant.tenant_id, tenant_id=tenant.tenant_id, plan=plan.name)
+        assert isinstance(await self.bus.call(plans.ACCOUNT_SET, account), plans.Account)
         return tenant, (await self.new_key(tenant.tenant_id)).secret
 
     async def new_key(self, tenant_id: str) -> keys.Issued:
@@ -38,8 +38,8 @@ class Operator:
 
     async def balance(self, account_id: str) -> quota.Balance:
         """Where an account stands."""
-        account = await self.bus.call(quota.ACCOUNT_GET, quota.AccountRef(account_id=account_id))
-        assert isinstance(account, quota.Account), account
+        account = await self.bus.call(plans.ACCOUNT_GET, plans.AccountRef(account_id=account_id))
+        assert isinstance(account, plans.Account), account
         return account.balance
 
     async def settled(self, tenant_id: str) -> dict[str, int]:

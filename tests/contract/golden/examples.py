@@ -3,7 +3,7 @@
 from types import ModuleType
 from typing import Final
 
-from odea_contracts import errors, keys, quota, synth
+from odea_contracts import errors, keys, plans, quota, synth
 from odea_contracts.base import Message
 from odea_contracts.errors import ErrorCode, Failure
 
@@ -38,7 +38,7 @@ KEY: Final = keys.Key(
     revoked_at_ms=AT_MS + 2,
 )
 TENANT: Final = keys.Tenant(tenant_id="ten_1", name="Grüße & Söhne 世界", suspended=True, created_at_ms=AT_MS)
-PLAN: Final = quota.Plan(
+PLAN: Final = plans.Plan(
     name="small",
     units=100_000,
     window=quota.Window.DAY,
@@ -50,7 +50,7 @@ PLAN: Final = quota.Plan(
     voices=("alloy",),
     soft_limits_percent=(80, 100),
 )
-OVERRIDES: Final = quota.Overrides(units=None, requests_per_minute=120, requests_burst=10, in_flight_max=None)
+OVERRIDES: Final = plans.Overrides(units=None, requests_per_minute=120, requests_burst=10, in_flight_max=None)
 VOICE: Final = synth.Voice(
     id="alloy", name="Alloy", language="en-GB", provider="piper", preview_url="https://odea.example/alloy.mp3"
 )
@@ -150,19 +150,21 @@ _HOLDS: tuple[Message, ...] = (
         late=True,
     ),
 )
-_ACCOUNTS: tuple[Message, ...] = (
-    BALANCE,
+_PLANS: tuple[Message, ...] = (
     PLAN,
-    quota.PlanRef(name="small"),
-    quota.PlanList(),
-    quota.Plans(plans=(PLAN,)),
+    plans.PlanRef(name="small"),
+    plans.PlanList(),
+    plans.Plans(plans=(PLAN,)),
     OVERRIDES,
-    quota.AccountSet(account_id="key_1", tenant_id="ten_1", plan="small", overrides=OVERRIDES),
-    quota.TopUp(topup_id=HOLD, account_id="ten_1", units=5_000, expires_at_ms=AT_MS),
-    quota.AccountRef(account_id="ten_1"),
-    quota.Account(
+    plans.AccountSet(account_id="key_1", tenant_id="ten_1", plan="small", overrides=OVERRIDES),
+    plans.TopUp(topup_id=HOLD, account_id="ten_1", units=5_000, expires_at_ms=AT_MS),
+    plans.AccountRef(account_id="ten_1"),
+    plans.Account(
         account_id="ten_1", tenant_id="ten_1", plan="small", suspended=True, balance=BALANCE, overrides=OVERRIDES
     ),
+)
+_USAGE: tuple[Message, ...] = (
+    BALANCE,
     quota.Usage(accounts=("ten_1", "key_1")),
     quota.UsageReport(balances=(BALANCE,)),
     quota.UsageSeries(tenant_id="ten_1", first_day="2026-11-01", days=31, key_id="key_1"),
@@ -217,6 +219,7 @@ _SYNTH: tuple[Message, ...] = (
 EXAMPLES: Final[dict[ModuleType, tuple[Message, ...]]] = {
     errors: _ERRORS,
     keys: _KEYS,
-    quota: (*_HOLDS, *_ACCOUNTS),
+    plans: _PLANS,
+    quota: (*_HOLDS, *_USAGE),
     synth: _SYNTH,
 }

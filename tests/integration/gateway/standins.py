@@ -11,8 +11,9 @@ from odea_contracts.errors import ErrorCode, failure
 from odea_contracts.keys import KeyEvent
 from odea_contracts.keytext import ParsedKey, encode_secret, format_key, parse_key
 from odea_contracts.synth import CancelReason
-from odea_runtime.bus import Bus, request_router, serve
+from odea_runtime.bus import Bus
 from odea_runtime.ids import new_id, random_base62
+from odea_runtime.serving import request_router, serve
 from odea_runtime.streams import CancelledByReceiverError, OutgoingStream, Streams, StreamSettings, serve_streams
 from odea_runtime.tasks import Tasks
 

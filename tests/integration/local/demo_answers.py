@@ -7,7 +7,7 @@ import msgspec
 import nats
 from nats.aio.msg import Msg
 
-from odea_contracts import keys, quota
+from odea_contracts import keys, plans, quota
 from odea_contracts.base import Message
 from odea_contracts.keytext import encode_secret, format_key
 
@@ -28,7 +28,7 @@ KEY = keys.Key(
 BALANCE = quota.Balance(
     account_id="ten_1", limit=1, used=0, held=0, remaining=1, window=quota.Window.MONTH, window_ends_at_ms=None
 )
-ACCOUNT = quota.Account(account_id="ten_1", tenant_id="ten_1", plan="demo", suspended=False, balance=BALANCE)
+ACCOUNT = plans.Account(account_id="ten_1", tenant_id="ten_1", plan="demo", suspended=False, balance=BALANCE)
 
 
 async def answer(url: str) -> None:
@@ -51,7 +51,7 @@ def reply_to(subject: str) -> Message:
             return keys.Principal(tenant_id="ten_1", key_id="key_1", scopes=SCOPES, accounts=("ten_1",))
         case keys.ISSUE.subject:
             return keys.Issued(key=KEY, secret=format_key(PUBLIC_ID, encode_secret(os.urandom(64))))
-        case quota.PLAN_GET.subject:
-            return quota.Plan(name="demo", units=1)
+        case plans.PLAN_GET.subject:
+            return plans.Plan(name="demo", units=1)
         case _:
             return ACCOUNT

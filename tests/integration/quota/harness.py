@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from odea_contracts.quota import Account, AccountSet, Balance, Extend, Outcome, Plan, Release, Reserve, Settle, Window
+from odea_contracts.plans import Account, AccountSet, Plan
+from odea_contracts.quota import Balance, Extend, Outcome, Release, Reserve, Settle, Window
 from odea_quota.audit import find_differences
 from odea_quota.batcher import Batcher
 from odea_quota.ledger import Answer, Command

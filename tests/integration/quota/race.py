@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from odea_contracts import quota
+from odea_contracts import plans, quota
 from odea_contracts.base import Endpoint
 from odea_contracts.errors import Failure
 from odea_contracts.quota import Extend, Outcome, Release, Reserve, Settle, Window
@@ -17,13 +17,13 @@ from odea_runtime.bus import Bus, BusError
 from support.waiting import until
 
 TENANTS: Final = {
-    "solo": quota.Plan(name="solo", units=1_500, requests_per_minute=60_000, requests_burst=40, in_flight_max=25),
-    "duo": quota.Plan(name="duo", units=1_500, window=Window.NONE),
-    "trio": quota.Plan(name="trio", units=2_000, in_flight_max=60, soft_limits_percent=(50, 90)),
+    "solo": plans.Plan(name="solo", units=1_500, requests_per_minute=60_000, requests_burst=40, in_flight_max=25),
+    "duo": plans.Plan(name="duo", units=1_500, window=Window.NONE),
+    "trio": plans.Plan(name="trio", units=2_000, in_flight_max=60, soft_limits_percent=(50, 90)),
 }
 KEYS: Final = {
-    "duo_key": ("duo", quota.Plan(name="duo_key", units=1_000, window=Window.NONE)),
-    "trio_key": ("trio", quota.Plan(name="trio_key", units=1_000, in_flight_max=50)),
+    "duo_key": ("duo", plans.Plan(name="duo_key", units=1_000, window=Window.NONE)),
+    "trio_key": ("trio", plans.Plan(name="trio_key", units=1_000, in_flight_max=50)),
 }
 ACCOUNTS: Final = (*TENANTS, *KEYS)
 _TARGETS: Final = (("solo",), ("duo",), ("duo", "duo_key"), ("trio", "trio_key"), ("trio", "trio_key"))
@@ -177,7 +177,7 @@ class Operator:
 
     async def _top_up(self, account_id: str) -> None:
         now_ms = time.time_ns() // 1_000_000
-        top_up = quota.TopUp(
+        top_up = plans.TopUp(
             topup_id=str(uuid.UUID(int=self._rng.getrandbits(128), version=4)),
             account_id=account_id,
             units=self._rng.randint(50, 500),
@@ -185,9 +185,9 @@ class Operator:
         )
         for _ in range(_ATTEMPTS_MAX):
             try:
-                reply = await self._bus.call(quota.TOP_UP, top_up)
+                reply = await self._bus.call(plans.TOP_UP, top_up)
             except BusError:
                 continue
-            if isinstance(reply, quota.Account):
+            if isinstance(reply, plans.Account):
                 self.given += top_up.units
                 return

@@ -10,7 +10,8 @@ import pytest
 
 from integration.quota.harness import Ledger, overdue, release, reserve, settle
 from integration.quota.replicas import environ_of, run
-from odea_contracts.quota import Account, Released, Reserved, Settled, TopUp
+from odea_contracts.plans import Account, TopUp
+from odea_contracts.quota import Released, Reserved, Settled
 from odea_quota.audit import Difference, find_differences
 from odea_quota.book import Expire
 from odea_quota.ledger import Command

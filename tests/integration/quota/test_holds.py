@@ -16,6 +16,7 @@ from integration.quota.harness import (
     settle,
 )
 from odea_contracts import subjects
+from odea_contracts.plans import TopUp
 from odea_contracts.quota import (
     Denied,
     ExceedsHold,
@@ -30,7 +31,6 @@ from odea_contracts.quota import (
     Reserved,
     Settled,
     SettledBefore,
-    TopUp,
 )
 from odea_quota.audit import find_differences
 from odea_quota.book import Expire

@@ -16,7 +16,8 @@ from integration.quota.harness import (
     until_waiting,
 )
 from odea_contracts.errors import ErrorCode, Failure
-from odea_contracts.quota import Account, AccountSet, Denied, Limit, Overrides, Plan, Reserved, Settled, Window
+from odea_contracts.plans import Account, AccountSet, Overrides, Plan
+from odea_contracts.quota import Denied, Limit, Reserved, Settled, Window
 from support.waiting import until
 
 _PLAN = Plan(name="plain", units=100, requests_per_minute=600, requests_burst=10, in_flight_max=5)

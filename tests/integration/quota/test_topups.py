@@ -17,7 +17,8 @@ from integration.quota.harness import (
     together,
 )
 from odea_contracts.errors import ErrorCode, Failure
-from odea_contracts.quota import Account, Denied, Expired, Released, Reserved, Settled, TopUp
+from odea_contracts.plans import Account, TopUp
+from odea_contracts.quota import Denied, Expired, Released, Reserved, Settled
 from odea_quota.book import Expire
 from odea_runtime.ids import new_uuid
 

@@ -8,7 +8,8 @@ from faststream.nats import NatsRouter
 
 from odea_contracts.base import Endpoint, Message
 from odea_contracts.errors import ErrorCode, Failure
-from odea_runtime.bus import Bus, request_router, serve
+from odea_runtime.bus import Bus
+from odea_runtime.serving import request_router, serve
 from odea_runtime.settings import load
 from odea_runtime.streams import StreamSettings
 from odea_runtime.tasks import Tasks

@@ -11,7 +11,8 @@ from nats.aio.msg import Msg
 
 from integration.runtime.harness import Ask, settings_for
 from odea_contracts.synth import FRAME_BYTES_MAX, HEADER_FRAME, HEADER_SEQ, CancelReason, Credit, Frame, Head
-from odea_runtime.bus import Bus, request_router
+from odea_runtime.bus import Bus
+from odea_runtime.serving import request_router
 from odea_runtime.streams import CancelledByReceiverError, OutgoingStream, Streams, StreamSettings, serve_streams
 from odea_runtime.tasks import Tasks
 

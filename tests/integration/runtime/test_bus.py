@@ -12,13 +12,7 @@ from structlog.testing import capture_logs
 from integration.runtime.harness import ASK, OTHER, Ask, AskReply, Declined, Told, echo, open_hall
 from odea_contracts.errors import ErrorCode, failure
 from odea_contracts.synth import HEADER_DEADLINE_MS, HEADER_REQUEST_ID
-from odea_runtime.bus import (
-    BadReplyError,
-    Bus,
-    CallTimeoutError,
-    NoRespondersError,
-    UnavailableError,
-)
+from odea_runtime.bus import BadReplyError, Bus, CallTimeoutError, NoRespondersError, UnavailableError
 
 TIMEOUT_S = 0.3
 MARGIN_S = 0.5

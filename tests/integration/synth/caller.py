@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 import msgspec
 from nats.aio.msg import Msg
 
-from odea_contracts import quota
+from odea_contracts import plans, quota
 from odea_contracts.base import Endpoint, Message
 from odea_contracts.errors import Failure
-from odea_contracts.quota import Balance, Plan, Window
+from odea_contracts.plans import Plan
+from odea_contracts.quota import Balance, Window
 from odea_contracts.subjects import SYNTH_SPEAK
 from odea_contracts.synth import HEADER_REQUEST_ID, AudioFormat, Head, Speak, Tail
 from odea_runtime.bus import Bus
@@ -55,9 +56,9 @@ class Caller:
             requests_per_minute=requests_per_minute,
             in_flight_max=in_flight_max,
         )
-        assert isinstance(await self.bus.call(quota.PLAN_SET, plan), Plan)
-        account = quota.AccountSet(account_id=account_id, tenant_id=account_id, plan=account_id)
-        assert isinstance(await self.bus.call(quota.ACCOUNT_SET, account), quota.Account)
+        assert isinstance(await self.bus.call(plans.PLAN_SET, plan), Plan)
+        account = plans.AccountSet(account_id=account_id, tenant_id=account_id, plan=account_id)
+        assert isinstance(await self.bus.call(plans.ACCOUNT_SET, account), plans.Account)
         return account_id
 
     async def publish(self, request: Speak, inbox: str) -> None:

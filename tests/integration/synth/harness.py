@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from integration.synth.caller import WITHIN_S, Caller, open_caller
-from odea_contracts import quota, synth
+from odea_contracts import plans, synth
 from odea_contracts.base import Endpoint, Message
 from odea_contracts.errors import ErrorCode
 from odea_contracts.synth import Speak
@@ -227,7 +227,7 @@ async def open_house(settings: SynthSettings, quota_dsn: str, serve_synth: Serve
         house = House(
             caller=caller,
             settings=settings,
-            quota=Service(partial(serve_quota, of_quota), caller.bus, quota.PLAN_LIST, quota.PlanList()),
+            quota=Service(partial(serve_quota, of_quota), caller.bus, plans.PLAN_LIST, plans.PlanList()),
             synth=Service(serve_synth, caller.bus, synth.MODELS, synth.Models()),
             ledger=await stack.enter_async_context(asyncpg.create_pool(quota_dsn, min_size=0, max_size=4)),
             log=await stack.enter_async_context(asyncpg.create_pool(dsn, min_size=0, max_size=2)),

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from odea_contracts import keys, quota, subjects, synth
+from odea_contracts import keys, plans, quota, subjects, synth
 from odea_contracts.base import Endpoint, Message
 
 ENDPOINTS: Final[tuple[Endpoint[Any, Any], ...]] = tuple(
-    value for module in (keys, quota, synth) for value in vars(module).values() if isinstance(value, Endpoint)
+    value for module in (keys, plans, quota, synth) for value in vars(module).values() if isinstance(value, Endpoint)
 )
 """Every request/reply subject, in the order of its definition."""
 

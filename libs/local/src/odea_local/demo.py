@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from odea_contracts import keys, quota
+from odea_contracts import keys, plans
 from odea_contracts.base import Endpoint, Message
 from odea_contracts.errors import ErrorCode, Failure
 from odea_contracts.keys import Scope
@@ -23,7 +23,7 @@ from odea_runtime.settings import EXIT_CONFIG, Settings, SettingsError, load
 ReplyT = TypeVar("ReplyT", bound=Message)
 
 NAME: Final = "demo"
-PLAN: Final = quota.Plan(name=NAME, units=1_000_000, requests_per_minute=3_000, requests_burst=200, in_flight_max=100)
+PLAN: Final = plans.Plan(name=NAME, units=1_000_000, requests_per_minute=3_000, requests_burst=200, in_flight_max=100)
 KEYS: Final = (("tenant", (Scope.SPEECH, Scope.USAGE_READ)), ("admin", (Scope.ADMIN,)))
 
 TRY_FOR_S: Final = 45.0
@@ -58,14 +58,14 @@ class _Demo:
 
     async def ensure_tenant(self) -> str:
         """The tenant's id; its plan and its account are there, too."""
-        if not await self._ask(quota.PLAN_GET, quota.PlanRef(name=NAME), quota.Plan):
-            await self._must(quota.PLAN_SET, PLAN, quota.Plan)
+        if not await self._ask(plans.PLAN_GET, plans.PlanRef(name=NAME), plans.Plan):
+            await self._must(plans.PLAN_SET, PLAN, plans.Plan)
         tenant = await self._must(keys.TENANT_CREATE, keys.TenantCreate(name=NAME, plan=NAME), keys.Tenant)
         # Quota opens the account by itself when it hears of the tenant; asking for it now spares the wait.
-        account = await self._ask(quota.ACCOUNT_GET, quota.AccountRef(account_id=tenant.tenant_id), quota.Account)
+        account = await self._ask(plans.ACCOUNT_GET, plans.AccountRef(account_id=tenant.tenant_id), plans.Account)
         if not account:
-            wanted = quota.AccountSet(account_id=tenant.tenant_id, tenant_id=tenant.tenant_id, plan=NAME)
-            await self._must(quota.ACCOUNT_SET, wanted, quota.Account)
+            wanted = plans.AccountSet(account_id=tenant.tenant_id, tenant_id=tenant.tenant_id, plan=NAME)
+            await self._must(plans.ACCOUNT_SET, wanted, plans.Account)
         return tenant.tenant_id
 
     async def ensure_key(self, tenant_id: str, name: str, scopes: tuple[Scope, ...], path: Path) -> None:

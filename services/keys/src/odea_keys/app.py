@@ -15,11 +15,12 @@ from odea_keys.handlers import Handlers
 from odea_keys.keyring import Keyring
 from odea_keys.settings import KeysSettings
 from odea_keys.store import Store
-from odea_runtime.bus import Bus, request_router
+from odea_runtime.bus import Bus
 from odea_runtime.health import OpsServer
 from odea_runtime.migrations import migrate
 from odea_runtime.outbox import EventsUnavailableError, Outbox, ensure_events_stream
 from odea_runtime.postgres import Database
+from odea_runtime.serving import request_router
 from odea_runtime.tasks import Tasks
 
 PACKAGE = "odea_keys"

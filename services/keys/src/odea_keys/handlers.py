@@ -38,7 +38,8 @@ from odea_contracts.keys import (
 from odea_keys.announcer import Announcer
 from odea_keys.keyring import Keyring, UnknownPepperError
 from odea_keys.store import Store
-from odea_runtime.bus import UnavailableError, serve
+from odea_runtime.bus import UnavailableError
+from odea_runtime.serving import serve
 from odea_runtime.tasks import Tasks
 
 T = TypeVar("T")

@@ -13,11 +13,12 @@ from odea_quota.settings import QuotaSettings
 from odea_quota.store import HoldStore
 from odea_quota.sweeper import Sweeper
 from odea_runtime.background import running
-from odea_runtime.bus import Bus, request_router
+from odea_runtime.bus import Bus
 from odea_runtime.events import Follower
 from odea_runtime.health import OpsServer
 from odea_runtime.outbox import Outbox, ensure_events_stream
 from odea_runtime.postgres import Database
+from odea_runtime.serving import request_router
 from odea_runtime.tasks import Tasks
 
 

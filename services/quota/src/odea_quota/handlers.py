@@ -5,12 +5,12 @@ from typing import cast
 
 from faststream.nats import NatsRouter
 
-from odea_contracts import quota
+from odea_contracts import plans, quota
 from odea_contracts.errors import ErrorCode
 from odea_contracts.keys import KeyEvent, TenantEvent
 from odea_quota.batcher import Batcher
 from odea_quota.plan_store import PlanStore
-from odea_runtime.bus import serve
+from odea_runtime.serving import serve
 from odea_runtime.tasks import Tasks
 
 
@@ -29,14 +29,14 @@ class Handlers:
         answer(quota.RELEASE, self.release)
         answer(quota.EXTEND, self.extend)
         answer(quota.USAGE, self.usage)
-        answer(quota.PLAN_SET, self.set_plan)
-        answer(quota.PLAN_GET, self.get_plan)
-        answer(quota.PLAN_LIST, self.list_plans)
-        answer(quota.ACCOUNT_SET, self.set_account)
-        answer(quota.ACCOUNT_GET, self.get_account)
-        answer(quota.ACCOUNT_SUSPEND, self.suspend_account)
-        answer(quota.ACCOUNT_RESUME, self.resume_account)
-        answer(quota.TOP_UP, self.top_up)
+        answer(plans.PLAN_SET, self.set_plan)
+        answer(plans.PLAN_GET, self.get_plan)
+        answer(plans.PLAN_LIST, self.list_plans)
+        answer(plans.ACCOUNT_SET, self.set_account)
+        answer(plans.ACCOUNT_GET, self.get_account)
+        answer(plans.ACCOUNT_SUSPEND, self.suspend_account)
+        answer(plans.ACCOUNT_RESUME, self.resume_account)
+        answer(plans.TOP_UP, self.top_up)
         answer(quota.USAGE_SERIES, self.usage_series)
 
     async def reserve(self, message: quota.Reserve) -> quota.ReserveReply:
@@ -59,35 +59,35 @@ class Handlers:
         """Where accounts stand."""
         return quota.UsageReport(balances=await self._plans.balances(message.accounts))
 
-    async def set_plan(self, message: quota.Plan) -> quota.PlanReply:
+    async def set_plan(self, message: plans.Plan) -> plans.PlanReply:
         """Create or change a plan."""
         return await self._plans.set_plan(message)
 
-    async def get_plan(self, message: quota.PlanRef) -> quota.PlanReply:
+    async def get_plan(self, message: plans.PlanRef) -> plans.PlanReply:
         """Read a plan."""
         return await self._plans.get_plan(message.name)
 
-    async def list_plans(self, message: quota.PlanList) -> quota.PlansReply:  # noqa: ARG002 - the message is empty
+    async def list_plans(self, message: plans.PlanList) -> plans.PlansReply:  # noqa: ARG002 - the message is empty
         """Read all plans."""
-        return quota.Plans(plans=await self._plans.list_plans())
+        return plans.Plans(plans=await self._plans.list_plans())
 
-    async def set_account(self, message: quota.AccountSet) -> quota.AccountReply:
+    async def set_account(self, message: plans.AccountSet) -> plans.AccountReply:
         """Open or move an account."""
         return await self._plans.set_account(message)
 
-    async def get_account(self, message: quota.AccountRef) -> quota.AccountReply:
+    async def get_account(self, message: plans.AccountRef) -> plans.AccountReply:
         """Read an account."""
         return await self._plans.get_account(message.account_id)
 
-    async def suspend_account(self, message: quota.AccountRef) -> quota.AccountReply:
+    async def suspend_account(self, message: plans.AccountRef) -> plans.AccountReply:
         """Let an account hold nothing more."""
         return await self._plans.suspend_account(message.account_id, suspended=True)
 
-    async def resume_account(self, message: quota.AccountRef) -> quota.AccountReply:
+    async def resume_account(self, message: plans.AccountRef) -> plans.AccountReply:
         """Let a suspended account hold again."""
         return await self._plans.suspend_account(message.account_id, suspended=False)
 
-    async def top_up(self, message: quota.TopUp) -> quota.AccountReply:
+    async def top_up(self, message: plans.TopUp) -> plans.AccountReply:
         """Give an account extra units."""
         return await self._plans.top_up(message)
 

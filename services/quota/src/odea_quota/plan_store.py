@@ -7,21 +7,9 @@ import asyncpg
 import msgspec
 
 from odea_contracts.errors import ErrorCode, failure
-from odea_contracts.quota import Account as AccountView
-from odea_contracts.quota import (
-    AccountReply,
-    AccountSet,
-    Balance,
-    Overrides,
-    Plan,
-    PlanReply,
-    TopUp,
-    UsagePoint,
-    UsageSeries,
-    UsageSeriesReply,
-    UsageSeriesReport,
-    Window,
-)
+from odea_contracts.plans import Account as AccountView
+from odea_contracts.plans import AccountReply, AccountSet, Overrides, Plan, PlanReply, TopUp
+from odea_contracts.quota import Balance, UsagePoint, UsageSeries, UsageSeriesReply, UsageSeriesReport, Window
 from odea_quota import columns
 from odea_quota.accounts import window_ms
 from odea_quota.book import OPERATOR, Entry

@@ -6,9 +6,10 @@ from contextlib import AsyncExitStack
 
 from odea_contracts import subjects
 from odea_runtime.background import running
-from odea_runtime.bus import Bus, request_router
+from odea_runtime.bus import Bus
 from odea_runtime.health import OpsServer
 from odea_runtime.postgres import Database
+from odea_runtime.serving import request_router
 from odea_runtime.streams import Streams
 from odea_runtime.tasks import Tasks
 from odea_synth.handlers import Handlers

@@ -4,7 +4,7 @@ from faststream.nats import NatsRouter
 
 from odea_contracts import subjects, synth
 from odea_contracts.errors import Failure
-from odea_runtime.bus import serve
+from odea_runtime.serving import serve
 from odea_runtime.streams import serve_streams
 from odea_runtime.tasks import Tasks
 from odea_synth.speaking import Speaker

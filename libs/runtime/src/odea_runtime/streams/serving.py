@@ -12,7 +12,7 @@ from nats.aio.msg import Msg
 from odea_contracts.base import Message
 from odea_contracts.errors import ErrorCode, failure
 from odea_contracts.synth import HEADER_REQUEST_ID
-from odea_runtime.bus import current_message, respond, too_late
+from odea_runtime.serving import current_message, respond, too_late
 from odea_runtime.tasks import Tasks
 
 RequestT = TypeVar("RequestT", bound=Message)
