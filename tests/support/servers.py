@@ -4,12 +4,15 @@ A test that stops or kills a server takes one of its own (`own_postgres`, `own_n
 """
 
 import os
+import subprocess
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import parse_qs, urlsplit
 
 from odea_local.embedded import embedded_nats, embedded_postgres
+from odea_local.postgres import find_binaries
 
 POSTGRES_IMAGE = os.environ.get("ODEA_TEST_POSTGRES_IMAGE", "postgres:15-alpine")
 NATS_IMAGE = os.environ.get("ODEA_TEST_NATS_IMAGE", "nats:2.15-alpine")
@@ -70,7 +73,23 @@ def own_postgres(folder: Path) -> Generator[PostgresServer]:
             yield server
         return
     with embedded_postgres(folder) as server:
+        _spare_the_disk(server.dsn)
         yield server
+
+
+def _spare_the_disk(dsn: str) -> None:
+    """Do not wait for the disk: tests end processes, not machines, and half of their time would go there."""
+    parts = urlsplit(dsn)
+    environ = {**os.environ, "PGPASSWORD": parts.password or "", "PGHOST": parse_qs(parts.query)["host"][0]}
+    commands = ("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
+    arguments = [argument for command in commands for argument in ("-c", command)]
+    psql = find_binaries() / "psql"
+    subprocess.run(
+        [psql, "-q", "-X", "-U", parts.username or "", *arguments, "postgres"],
+        env=environ,
+        check=True,
+        capture_output=True,
+    )
 
 
 @contextmanager

@@ -7,17 +7,8 @@ import pytest
 
 from integration.quota.harness import Ledger, balances_are_true, reserve, settle, together
 from odea_contracts.errors import ErrorCode, Failure
-from odea_contracts.quota import (
-    Account,
-    AccountSet,
-    Denied,
-    Limit,
-    Plan,
-    Reserved,
-    Settled,
-    TopUp,
-    Window,
-)
+from odea_contracts.plans import Account, AccountSet, Plan, TopUp
+from odea_contracts.quota import Denied, Limit, Reserved, Settled, Window
 from odea_quota.plan_store import UnknownPlanError
 from odea_runtime.ids import new_uuid
 
