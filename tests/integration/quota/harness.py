@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from odea_contracts.plans import Account, AccountSet, Plan
+from odea_contracts.plans import ACCOUNT_SET, PLAN_SET, Account, AccountSet, Plan
 from odea_contracts.quota import Balance, Extend, Outcome, Release, Reserve, Settle, Window
 from odea_quota.audit import find_differences
 from odea_quota.batcher import Batcher
@@ -16,9 +16,10 @@ from odea_quota.plan_store import PlanStore
 from odea_quota.store import HoldStore
 from odea_quota.sweeper import Sweeper
 from odea_runtime.background import running
+from odea_runtime.bus import Bus
 from odea_runtime.ids import new_uuid
 from odea_runtime.postgres import Database
-from odea_runtime.settings import DatabaseSettings, load
+from odea_runtime.settings import DatabaseSettings, Settings, load
 from support.waiting import until
 
 T = TypeVar("T")
@@ -137,6 +138,27 @@ def release(hold_id: str) -> Release:
 def extend(hold_id: str, lease_ms: int = 120_000) -> Extend:
     """Let a hold's lease last longer."""
     return Extend(hold_id=hold_id, lease_ms=lease_ms)
+
+
+@asynccontextmanager
+async def calling(nats_url: str, *, timeout_s: float = 10.0) -> AsyncGenerator[Bus]:
+    """A caller on a connection of its own. Whether anybody answers is another matter.
+
+    Its patience is long, because a busy machine is no fault of the service; where time is promised, the test measures it.
+    """
+    bus = Bus(load(Settings, {"ODEA_NATS_URL": nats_url, "ODEA_CALL_TIMEOUT_S": str(timeout_s)}), "tests")
+    await bus.start()
+    try:
+        yield bus
+    finally:
+        await bus.stop()
+
+
+async def open_hall(bus: Bus, *, units: int | None = 10**6) -> None:
+    """The account `hall` of the tenant `ten`, by way of the bus."""
+    assert isinstance(await bus.call(PLAN_SET, Plan(name="small", units=units)), Plan)
+    command = AccountSet(account_id="hall", tenant_id="ten", plan="small")
+    assert isinstance(await bus.call(ACCOUNT_SET, command), Account)
 
 
 async def together(*starts: Callable[[], Awaitable[T]]) -> list[T]:

@@ -65,6 +65,20 @@ class Replica:
             self._process.kill()
             await self._process.wait()
 
+    def terminate(self) -> None:
+        """Ask it to end, as an operator does."""
+        assert self._process is not None
+        self._process.terminate()
+
+    async def ended(self) -> int:
+        """Wait for its end; the exit status."""
+        assert self._process is not None
+        return await self._process.wait()
+
+    def log(self) -> str:
+        """All that it wrote."""
+        return self._log.read_text()
+
     async def _is_ready(self) -> bool:
         assert self._process is not None
         assert self._process.returncode is None, self._log.read_text()

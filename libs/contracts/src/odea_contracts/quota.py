@@ -78,8 +78,8 @@ class Reserve(Message):
     tenant_id: Id
     key_id: Id
     characters: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
-    model: str = ""
-    voice: str = ""
+    model: Label = ""
+    voice: Label = ""
 
 
 class Reserved(Message, tag_field="type", tag="reserved"):

@@ -1,4 +1,4 @@
--- One row for each request that was answered: who, what, how it went. Never the text and never the audio.
+-- One row for each speech that units were held for: who, what, how it went. Never the text and never the audio.
 CREATE TABLE synth.requests (
     received_at timestamptz NOT NULL,
     hold_id uuid NOT NULL,
