@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any, Final, get_args
 
 import msgspec
+from msgspec import UNSET
 
 from contract.golden.examples import EXAMPLES
 from odea_contracts import subjects, synth
@@ -50,10 +51,20 @@ def codes_text() -> str:
     return _table({code: [spec.status, spec.type, spec.retry] for code, spec in ERRORS.items()})
 
 
+def defaults_text() -> str:
+    """What a field that is not sent means, for every message that has such fields."""
+    table: dict[str, dict[str, Any]] = {}
+    for message in (message for messages in EXAMPLES.values() for message in messages):
+        optional = [field for field in msgspec.structs.fields(message) if not field.required]
+        values = {field.encode_name: "(unset)" if field.default is UNSET else field.default for field in optional}
+        table |= {type(message).__name__: values} if values else {}
+    return _table(table)
+
+
 def expected() -> dict[str, str]:
     """Every file and its text."""
     texts = {file_of(module): messages_text(messages) for module, messages in EXAMPLES.items()}
-    return texts | {"subjects.json": subjects_text(), "codes.json": codes_text()}
+    return texts | {"subjects.json": subjects_text(), "codes.json": codes_text(), "defaults.json": defaults_text()}
 
 
 def _table(values: Mapping[str, Any]) -> str:

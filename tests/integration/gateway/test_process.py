@@ -70,6 +70,21 @@ async def refuses(address: str) -> bool:
     return False
 
 
+async def test_load_balancers_are_told_before_connections_are_refused(own_nats_url: str) -> None:
+    ops = f"127.0.0.1:{find_free()}"
+    async with (
+        standing_in(settings_for(own_nats_url)),
+        process(own_nats_url, ops_address=ops, unready_s="1") as gateway,
+        client_at(ops) as operator,
+    ):
+        ending = asyncio.create_task(gateway.stop())
+        await until(lambda: not_ready(operator))
+        async with client_at(gateway.address) as client:
+            assert (await client.get("/")).status_code == 200
+        await until(lambda: refuses(gateway.address))
+        assert await asyncio.wait_for(ending, 5) == 0
+
+
 async def test_a_drain_gives_up_in_its_time(own_nats_url: str) -> None:
     async def play(request: Speak, stream: OutgoingStream) -> None:
         await stream.head(head_for(request))

@@ -162,19 +162,20 @@ async def test_a_gateway_that_never_found_nats_stops(breakable_nats: NatsServer)
 
 async def test_nats_dies_in_the_middle_of_a_speech(breakable_nats: NatsServer) -> None:
     """P4: the body breaks, visibly."""
-    begun = asyncio.Event()
 
     async def play(request: Speak, stream: OutgoingStream) -> None:
         await stream.head(head_for(request))
         await stream.audio(b"half")
-        begun.set()
         await asyncio.Event().wait()
 
     async with staged(breakable_nats.url) as (parts, _, client):
         parts.synth.play = play
-        speaking = asyncio.create_task(client.post(SPEECH, json=BODY))
-        await begun.wait()
-        await asyncio.to_thread(breakable_nats.kill)
-        with pytest.raises(httpx.RemoteProtocolError):
-            await asyncio.wait_for(speaking, WITHIN_S)
+        async with client.stream("POST", SPEECH, json=BODY) as response:
+            assert response.status_code == 200
+            chunks = response.aiter_raw()
+            assert await anext(chunks) == b"half"
+            await asyncio.to_thread(breakable_nats.kill)
+            with pytest.raises(httpx.RemoteProtocolError):
+                async with asyncio.timeout(WITHIN_S):
+                    await anext(chunks)
         await asyncio.to_thread(breakable_nats.restart)

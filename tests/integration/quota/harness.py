@@ -8,7 +8,18 @@ from typing import Any, TypeVar
 import asyncpg
 
 from odea_contracts.plans import ACCOUNT_SET, PLAN_SET, Account, AccountSet, Plan
-from odea_contracts.quota import Balance, Extend, Outcome, Release, Reserve, Settle, Window
+from odea_contracts.quota import (
+    USAGE,
+    Balance,
+    Extend,
+    Outcome,
+    Release,
+    Reserve,
+    Settle,
+    Usage,
+    UsageReport,
+    Window,
+)
 from odea_quota.audit import find_differences
 from odea_quota.batcher import Batcher
 from odea_quota.ledger import Answer, Command
@@ -16,7 +27,7 @@ from odea_quota.plan_store import PlanStore
 from odea_quota.store import HoldStore
 from odea_quota.sweeper import Sweeper
 from odea_runtime.background import running
-from odea_runtime.bus import Bus
+from odea_runtime.bus import Bus, BusError
 from odea_runtime.ids import new_uuid
 from odea_runtime.postgres import Database
 from odea_runtime.settings import DatabaseSettings, Settings, load
@@ -144,7 +155,7 @@ def extend(hold_id: str, lease_ms: int = 120_000) -> Extend:
 async def calling(nats_url: str, *, timeout_s: float = 10.0) -> AsyncGenerator[Bus]:
     """A caller on a connection of its own. Whether anybody answers is another matter.
 
-    Its patience is long, because a busy machine is no fault of the service; where time is promised, the test measures it.
+    Its patience is long: a busy machine is no fault of the service. Where time is promised, the test measures it.
     """
     bus = Bus(load(Settings, {"ODEA_NATS_URL": nats_url, "ODEA_CALL_TIMEOUT_S": str(timeout_s)}), "tests")
     await bus.start()
@@ -154,8 +165,17 @@ async def calling(nats_url: str, *, timeout_s: float = 10.0) -> AsyncGenerator[B
         await bus.stop()
 
 
+async def is_served(bus: Bus) -> bool:
+    """Whether a service answers."""
+    try:
+        return isinstance(await bus.call(USAGE, Usage(accounts=("hall",)), timeout_s=1), UsageReport)
+    except BusError:
+        return False
+
+
 async def open_hall(bus: Bus, *, units: int | None = 10**6) -> None:
-    """The account `hall` of the tenant `ten`, by way of the bus."""
+    """The account `hall` of the tenant `ten`, by way of the bus, as soon as somebody serves it."""
+    await until(lambda: is_served(bus), within_s=30)
     assert isinstance(await bus.call(PLAN_SET, Plan(name="small", units=units)), Plan)
     command = AccountSet(account_id="hall", tenant_id="ten", plan="small")
     assert isinstance(await bus.call(ACCOUNT_SET, command), Account)

@@ -1,4 +1,4 @@
-"""A way to PostgreSQL that can fall silent, as a cut network does: connections stand, and nothing comes any more."""
+"""A way to a server that can be listened in on, and that can fall silent as a cut network does."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -9,19 +9,20 @@ Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Proxy:
-    """Passes bytes on to the server of `dsn`, be it at a port or at a socket, until it is told to fall silent."""
+    """Passes bytes on to the server at `url`, be it at a port or at a socket, until it is told to fall silent."""
 
-    def __init__(self, dsn: str) -> None:
-        self._parts = urlsplit(dsn)
+    def __init__(self, url: str) -> None:
+        self._parts = urlsplit(url)
         self._silent = False
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
+        self.sent = b""
 
     @property
-    def dsn(self) -> str:
-        """The address of the same database by this way."""
-        login = self._parts.netloc.rpartition("@")[0]
-        return f"postgresql://{login}@127.0.0.1:{self.port}{self._parts.path}"
+    def url(self) -> str:
+        """The address of the same server by this way."""
+        login = "".join(self._parts.netloc.rpartition("@")[:2])
+        return f"{self._parts.scheme}://{login}127.0.0.1:{self.port}{self._parts.path}"
 
     def fall_silent(self) -> None:
         """Pass nothing on any more, on new connections neither."""
@@ -34,7 +35,7 @@ class Proxy:
         try:
             server_reader, server_writer = await self._connect()
             try:
-                await asyncio.gather(self._pass_on(reader, server_writer), self._pass_on(server_reader, writer))
+                await asyncio.gather(self._hear(reader, server_writer), self._pass_on(server_reader, writer))
             finally:
                 server_writer.close()
         except asyncio.CancelledError:
@@ -50,10 +51,20 @@ class Proxy:
             await asyncio.wait(self._tasks)
 
     async def _connect(self) -> Ends:
-        [*folders] = parse_qs(self._parts.query).get("host", [])
-        if folders:
+        if folders := parse_qs(self._parts.query).get("host"):
             return await asyncio.open_unix_connection(f"{folders[0]}/.s.PGSQL.{self._parts.port or 5432}")
-        return await asyncio.open_connection(self._parts.hostname, self._parts.port or 5432)
+        return await asyncio.open_connection(self._parts.hostname, self._parts.port)
+
+    async def _hear(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard = asyncio.StreamReader()
+
+        async def listen() -> None:
+            while data := await reader.read(65536):
+                self.sent += data
+                heard.feed_data(data)
+            heard.feed_eof()
+
+        await asyncio.gather(listen(), self._pass_on(heard, writer))
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
@@ -66,9 +77,9 @@ class Proxy:
 
 
 @asynccontextmanager
-async def proxied(dsn: str) -> AsyncGenerator[Proxy]:
-    """A proxy before the server of `dsn`."""
-    proxy = Proxy(dsn)
+async def proxied(url: str) -> AsyncGenerator[Proxy]:
+    """A proxy before the server at `url`."""
+    proxy = Proxy(url)
     server = await asyncio.start_server(proxy.accept, "127.0.0.1", 0)
     proxy.port = server.sockets[0].getsockname()[1]
     try:

@@ -92,8 +92,9 @@ async def test_a_start_waits_for_it(breakable_nats: NatsServer) -> None:
 
 
 async def test_a_stop_does_not_wait_for_it(breakable_nats: NatsServer) -> None:
-    """P10."""
-    async with open_hall(breakable_nats.url, echo) as hall:
+    """P10: with as many endpoints as a service has."""
+    others = {f"other_{number}": echo for number in range(15)}
+    async with open_hall(breakable_nats.url, echo, **others) as hall:
         breakable_nats.kill()
         await until(lambda: not hall.bus.connected)
         _, took_s = await timed(hall.bus.stop())

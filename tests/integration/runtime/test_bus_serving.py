@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from integration.runtime.harness import ASK, Ask, AskReply, Told, echo, open_hall
+from integration.runtime.proxy import proxied
 from odea_contracts.errors import ErrorCode, Failure, failure
 from odea_contracts.synth import HEADER_DEADLINE_MS
 from odea_runtime.bus import Bus, NoRespondersError
@@ -145,7 +146,9 @@ async def test_what_is_in_hand_is_answered_after_no_more_is_taken(nats_url: str,
         return Told(text="done")
 
     async with open_hall(nats_url, handler) as hall:
-        calls = [asyncio.create_task(bus.call(ASK, Ask(text="x", number=n), timeout_s=5)) for n in range(400)]
+        # So much that most of it is still on its way when the first is handled.
+        text = "x" * 50_000
+        calls = [asyncio.create_task(bus.call(ASK, Ask(text=text, number=n), timeout_s=5)) for n in range(200)]
         await entered.wait()
         await hall.bus.stop_serving()
         with pytest.raises(NoRespondersError):
@@ -156,8 +159,18 @@ async def test_what_is_in_hand_is_answered_after_no_more_is_taken(nats_url: str,
     answered = [n for n, end in enumerate(ends) if end == Told(text="done")]
     refused = [n for n, end in enumerate(ends) if isinstance(end, NoRespondersError)]
     assert answered == sorted(handled)
-    assert len(answered) + len(refused) == 400
+    assert len(answered) + len(refused) == 200
     assert answered
+
+
+async def test_a_started_service_is_found_and_a_stopping_one_is_not_asked(nats_url: str) -> None:
+    """Each time the server is heard from after it has read what was changed, or callers would miss it for a moment."""
+    async with proxied(nats_url) as proxy, open_hall(proxy.url, echo) as hall:
+        subscribed = proxy.sent.index(f"SUB {ASK.subject} ".encode())
+        assert b"PING" in proxy.sent[subscribed:]
+        await hall.bus.stop_serving()
+        unsubscribed = proxy.sent.index(b"UNSUB ")
+        assert b"PING" in proxy.sent[unsubscribed:]
 
 
 async def test_of_two_replicas_one_may_end_and_no_caller_notices(nats_url: str, bus: Bus) -> None:

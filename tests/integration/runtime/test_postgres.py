@@ -250,7 +250,7 @@ class TestWithoutPostgres:
 
     async def test_one_that_falls_silent_is_trouble_in_time(self, dsn: str) -> None:
         """A cut network: the connection stands, and nothing comes any more."""
-        async with proxied(dsn) as proxy, opened(proxy.dsn) as database:
+        async with proxied(dsn) as proxy, opened(proxy.url) as database:
             assert await asyncio.gather(*(ask(database) for _ in range(POOL_MAX))) == [1] * POOL_MAX
             proxy.fall_silent()
             began = time.perf_counter()

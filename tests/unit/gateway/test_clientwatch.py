@@ -31,7 +31,7 @@ async def watched(watch: ClientWatch, *, within_s: float | None = None) -> None:
 
 async def test_leaving_interrupts_the_work() -> None:
     line = Line()
-    watch = ClientWatch(line.receive)
+    watch = ClientWatch(line.receive, after_s=0)
     asyncio.get_running_loop().call_later(0.01, line.gone.set)
     with pytest.raises(ClientGoneError):
         await watched(watch)
@@ -41,9 +41,30 @@ async def test_leaving_interrupts_the_work() -> None:
     assert task.cancelling() == 0
 
 
+async def test_who_left_before_the_watch_began_is_noticed_then() -> None:
+    line = Line()
+    line.gone.set()
+    with pytest.raises(ClientGoneError):
+        await watched(ClientWatch(line.receive, after_s=0.02))
+
+
+async def test_short_work_is_not_watched() -> None:
+    asked = False
+
+    async def receive() -> HTTPReceiveMessage:
+        nonlocal asked
+        asked = True
+        return {"type": "http.disconnect"}
+
+    async with ClientWatch(receive, after_s=0.02):
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.04)
+    assert not asked
+
+
 async def test_work_that_ends_is_not_disturbed() -> None:
     line = Line()
-    async with ClientWatch(line.receive):
+    async with ClientWatch(line.receive, after_s=0):
         await asyncio.sleep(0)
     line.gone.set()
     await asyncio.sleep(0.01)
@@ -51,7 +72,7 @@ async def test_work_that_ends_is_not_disturbed() -> None:
 
 async def test_after_the_release_leaving_makes_no_difference() -> None:
     line = Line()
-    async with ClientWatch(line.receive) as watch:
+    async with ClientWatch(line.receive, after_s=0) as watch:
         await asyncio.sleep(0)
         watch.release()
         line.gone.set()
@@ -61,13 +82,13 @@ async def test_after_the_release_leaving_makes_no_difference() -> None:
 
 async def test_errors_of_the_work_pass() -> None:
     with pytest.raises(KeyError):
-        async with ClientWatch(Line().receive):
+        async with ClientWatch(Line().receive, after_s=0):
             raise KeyError
 
 
 async def test_a_cancelled_task_is_cancelled() -> None:
     async def work() -> None:
-        async with ClientWatch(Line().receive):
+        async with ClientWatch(Line().receive, after_s=0):
             await asyncio.Event().wait()
 
     task = asyncio.create_task(work())
@@ -82,6 +103,6 @@ async def test_leaving_during_a_timeout_is_leaving() -> None:
     line = Line()
     line.gone.set()
     with pytest.raises(ClientGoneError):
-        await watched(ClientWatch(line.receive), within_s=10)
+        await watched(ClientWatch(line.receive, after_s=0), within_s=10)
     with pytest.raises(TimeoutError):
-        await watched(ClientWatch(Line().receive), within_s=0.01)
+        await watched(ClientWatch(Line().receive, after_s=0), within_s=0.01)

@@ -87,6 +87,15 @@ async def test_a_client_that_takes_nothing_is_given_up() -> None:
         await live.audio(b"one")
 
 
+async def test_a_client_that_takes_nothing_at_the_end_is_given_up_too() -> None:
+    client = Client()
+    live = LiveDelivery(client.send, EVENTS, client.trace, 0.02)
+    await live.begin(HEAD)
+    client.stuck = True
+    with pytest.raises(ClientStalledError):
+        await live.end(TAIL)
+
+
 async def test_events_carry_the_audio_and_the_usage() -> None:
     client = Client()
     live = LiveDelivery(client.send, EVENTS, client.trace, 1.0)

@@ -27,3 +27,18 @@ def _end_process_on_fault(task: "asyncio.Task[None]") -> None:
     if not task.cancelled() and (error := task.exception()):
         structlog.get_logger().error("background work failed; the process ends", exc_info=error)
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def unless(stop: asyncio.Event, starting: Coroutine[Any, Any, None]) -> bool:
+    """Await `starting`, but give it up when `stop` is set; whether it was done. For starts that may wait for ever."""
+    task, stopped = asyncio.create_task(starting), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([task, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            return False
+        await task
+        return True
+    finally:
+        for each in (task, stopped):
+            each.cancel()
+        await asyncio.wait([task, stopped])

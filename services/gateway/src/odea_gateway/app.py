@@ -3,8 +3,8 @@
 Start: the public socket is bound first, so that a taken port is said at once; then the operator's port, then HTTP, so
 that a gateway without a bus answers 503 and not silence, then the bus.
 
-Stop: `/readyz` says 503; HTTP takes no new connections and ends what is in hand, which needs the bus; then streams, bus
-and at last the operator's port.
+Stop: `/readyz` says 503, for a while if the settings want it; HTTP takes no new connections and ends what is in hand,
+which needs the bus; then streams, bus and at last the operator's port.
 """
 
 import asyncio
@@ -74,6 +74,7 @@ class Gateway:
                 await self._until(stop, connecting)
             finally:
                 self._draining = True
+                await asyncio.sleep(self._settings.unready_s)
                 await self.http.stop(self._settings.drain_s)
                 await self._disconnect(connecting)
 

@@ -65,14 +65,15 @@ class LiveDelivery:
 
     async def end(self, tail: Tail) -> None:
         """Send what makes the body whole."""
-        last = self._wrapping.end(tail.units)
-        await self._send({"type": "http.response.body", "body": last, "more_body": False})
+        await self._give(self._wrapping.end(tail.units), more=False)
 
     async def _piece(self, piece: bytes) -> None:
-        body = self._wrapping.wrap(piece)
+        await self._give(self._wrapping.wrap(piece), more=True)
+
+    async def _give(self, body: bytes, *, more: bool) -> None:
         try:
             async with asyncio.timeout(self._stall_s):
-                await self._send({"type": "http.response.body", "body": body, "more_body": True})
+                await self._send({"type": "http.response.body", "body": body, "more_body": more})
         except TimeoutError:
             raise ClientStalledError from None
 

@@ -12,7 +12,7 @@ from odea_quota.plan_store import PlanStore
 from odea_quota.settings import QuotaSettings
 from odea_quota.store import HoldStore
 from odea_quota.sweeper import Sweeper
-from odea_runtime.background import running
+from odea_runtime.background import running, unless
 from odea_runtime.bus import Bus
 from odea_runtime.events import Follower
 from odea_runtime.health import OpsServer
@@ -54,8 +54,9 @@ async def serve(settings: QuotaSettings, stop: asyncio.Event) -> None:
         stack.push_async_callback(database.stop)
         await stack.enter_async_context(running(batcher.run()))
         await stack.enter_async_context(running(sweeper.run()))
-        await bus.start(before=lambda: ensure_events_stream(bus))
         stack.push_async_callback(bus.stop)
+        if not await unless(stop, bus.start(before=lambda: ensure_events_stream(bus))):
+            return
         await stack.enter_async_context(running(outbox.run()))
         await stop.wait()
         await bus.stop_serving()

@@ -5,7 +5,7 @@ import time
 from contextlib import AsyncExitStack
 
 from odea_contracts import subjects
-from odea_runtime.background import running
+from odea_runtime.background import running, unless
 from odea_runtime.bus import Bus
 from odea_runtime.health import OpsServer
 from odea_runtime.postgres import Database
@@ -54,8 +54,9 @@ async def serve_provider(provider: Provider, settings: SynthSettings, stop: asyn
         stack.callback(speaker.close)
         Handlers(speaker, catalogue).register(router, tasks)
         await stack.enter_async_context(running(log.run()))
-        await bus.start(before=streams.start)
         stack.push_async_callback(bus.stop)
+        if not await unless(stop, bus.start(before=streams.start)):
+            return
         stack.push_async_callback(streams.stop)
         await stack.enter_async_context(running(meter.run()))
         await stop.wait()

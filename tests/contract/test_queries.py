@@ -1,0 +1,139 @@
+"""Every named query fits the migrated schema, and the hot ones of quota stay fast on full tables."""
+
+import json
+from collections.abc import AsyncGenerator, Iterator
+from importlib.resources import files
+from typing import Any, Final
+
+import aiosql
+import asyncpg
+import pytest
+
+from odea_runtime.ids import new_uuid
+from support.databases import Databases
+
+
+def _named(package: str, file: str) -> dict[str, str]:
+    """The queries of a file by name, as they are sent to the server."""
+    queries: Any = aiosql.from_str((files(package) / file).read_text(), "asyncpg")
+    names = [name for name in queries.available_queries if not name.endswith("_cursor")]
+    return {name: getattr(queries, name).sql for name in names}
+
+
+_SERVICES: Final = {name: _named(f"odea_{name}", "queries.sql") for name in ("keys", "quota", "synth")}
+_OUTBOX: Final = _named("odea_runtime", "outbox.sql")
+_WITH_OUTBOX: Final = ("keys", "quota")
+_CASES = [
+    pytest.param(service, sql, id=f"{service}-{name}")
+    for service, queries in _SERVICES.items()
+    for name, sql in (queries | (_OUTBOX if service in _WITH_OUTBOX else {})).items()
+]
+_QUOTA: Final = _SERVICES["quota"]
+
+
+@pytest.fixture(scope="module")
+async def schemas(databases: Databases) -> AsyncGenerator[dict[str, asyncpg.Connection]]:
+    """A session of each service's own role in a migrated database, with the search path that the pool sets."""
+    opened = {
+        service: await asyncpg.connect(await databases.create(service), server_settings={"search_path": service})
+        for service in _SERVICES
+    }
+    yield opened
+    for connection in opened.values():
+        await connection.close()
+
+
+@pytest.mark.parametrize(("service", "sql"), _CASES)
+async def test_the_schema_has_what_the_query_names(
+    schemas: dict[str, asyncpg.Connection], service: str, sql: str
+) -> None:
+    await schemas[service].prepare(sql)
+
+
+async def test_every_service_that_tells_events_has_the_outbox(schemas: dict[str, asyncpg.Connection]) -> None:
+    found = [
+        service
+        for service, connection in schemas.items()
+        if await connection.fetchval("SELECT to_regclass('outbox') IS NOT NULL")
+    ]
+    assert found == list(_WITH_OUTBOX)
+
+
+_MONTHS = 12
+_FILL = f"""
+SELECT quota.ensure_partition(now() - n * interval '1 month') FROM generate_series(1, {_MONTHS}) AS n;
+INSERT INTO quota.resolutions (resolved_at, hold_id, kind, account_ids, units_held, units_settled, reserved_at,
+    request_id, tenant_id, key_id)
+SELECT date_trunc('month', now(), 'UTC') + (1 - n % {_MONTHS + 2}) * interval '1 month' + interval '1 h',
+    gen_random_uuid(), 'expired', '{{hall}}', 10, 0, now(), 'req', 'ten', 'key'
+FROM generate_series(1, 42000) AS n;
+INSERT INTO quota.holds (hold_id, account_ids, units, lease_ends_at, reserved_at, request_id, tenant_id, key_id)
+SELECT gen_random_uuid(), '{{hall}}', 10, now() + n * interval '1 s', now(), 'req', 'ten', 'key'
+FROM generate_series(1, 20000) AS n;
+ANALYZE quota.resolutions, quota.holds;
+"""
+_IDS = "'{" + ",".join(new_uuid() for _ in range(400)) + "}'"
+_RECENT = """
+SELECT 'resolutions_' || to_char(month AT TIME ZONE 'UTC', 'YYYY_MM')
+FROM generate_series(date_trunc('month', now() - interval '32 days', 'UTC'), now() + interval '1 month', '1 month')
+    AS month
+"""
+
+
+@pytest.fixture(scope="module")
+async def full(databases: Databases) -> AsyncGenerator[asyncpg.Connection]:
+    """A year of ended holds, and many open ones of which none is overdue."""
+    # The server is told to forget its statements, so the driver must not remember them.
+    connection = await asyncpg.connect(
+        await databases.create("quota"), statement_cache_size=0, server_settings={"timezone": "UTC"}
+    )
+    await connection.execute(_FILL)
+    yield connection
+    await connection.close()
+
+
+async def _plan(
+    connection: asyncpg.Connection, query: str, kind: str, mode: str, argument: str
+) -> list[dict[str, Any]]:
+    """The nodes that run when a query is executed as a prepared statement, planned for any or for these arguments."""
+    await connection.execute(f"DEALLOCATE ALL; SET plan_cache_mode = {mode}")
+    await connection.execute(f"PREPARE asked ({kind}) AS {_QUOTA[query]}")
+    explained = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE asked ({argument})")
+    return list(_walk(json.loads(explained or "[]")[0]["Plan"]))
+
+
+def _walk(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for child in node.get("Plans", []):
+        yield from _walk(child)
+
+
+# A statement that was prepared once is planned for any arguments after a few runs.
+each_mode = pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+
+
+@each_mode
+async def test_open_holds_are_found_by_their_id(full: asyncpg.Connection, mode: str) -> None:
+    nodes = await _plan(full, "find_holds", "uuid[]", mode, _IDS)
+    assert {node.get("Index Name") for node in nodes} & {"holds_pkey"}
+    assert "Seq Scan" not in {node["Node Type"] for node in nodes}
+
+
+@each_mode
+async def test_a_sweep_that_finds_nothing_reads_nothing(full: asyncpg.Connection, mode: str) -> None:
+    nodes = await _plan(full, "find_overdue", "int", mode, "500")
+    (scan,) = [node for node in nodes if node.get("Index Name") == "holds_by_lease"]
+    assert "lease_ends_at" in scan["Index Cond"]
+    assert scan.get("Rows Removed by Filter", 0) == 0
+
+
+@each_mode
+@pytest.mark.parametrize("query", ["find_resolutions", "find_hold_accounts"])
+async def test_the_past_is_read_by_index_and_no_further_back_than_it_is_remembered(
+    full: asyncpg.Connection, query: str, mode: str
+) -> None:
+    nodes = await _plan(full, query, "uuid[]", mode, _IDS)
+    assert "Seq Scan" not in {node["Node Type"] for node in nodes}
+    read = {node["Relation Name"] for node in nodes if node.get("Relation Name", "").startswith("resolutions_")}
+    assert read == {row[0] for row in await full.fetch(_RECENT)}
+    assert len(read) < 5 < _MONTHS
