@@ -10,6 +10,7 @@ import asyncpg
 
 from odea_runtime.migrations import migrate
 from odea_runtime.settings import DatabaseSettings, load
+from support.waiting import until
 
 SERVICES: Final = ("keys", "quota", "synth")
 _PASSWORD: Final = "tests-only"
@@ -54,6 +55,16 @@ class Databases:
         dsn = self._dsn(name, f"odea_{service}", _PASSWORD)
         settings = load(DatabaseSettings, {"ODEA_NATS_URL": "nats://unused", "ODEA_DATABASE_URL": dsn})
         await migrate(settings, import_module(f"odea_{service}").__name__, service)
+        # A database can't be cloned while somebody is in it, and the server ends a session a moment after its client.
+        await until(lambda: self._is_empty(name))
+
+    async def _is_empty(self, name: str) -> bool:
+        connection = await asyncpg.connect(self._admin_dsn)
+        try:
+            inside = await connection.fetchval("SELECT count(*) FROM pg_stat_activity WHERE datname = $1", name)
+        finally:
+            await connection.close()
+        return inside == 0
 
     async def _admin(self, statement: str) -> None:
         connection = await asyncpg.connect(self._admin_dsn)
