@@ -101,7 +101,7 @@ def test_a_secret_in_a_library_s_line_is_masked(configure: Configure, text: str,
     try:
         fail(text)
     except OSError:
-        logging.getLogger("some.library").exception("cannot reach %s, %r", text, {"at": text}, stack_info=True)
+        logging.getLogger("some.package").exception("cannot reach %s, %r", text, {"at": text}, stack_info=True)
     line = caught.line()
     assert line["level"] == "error"
     assert line["service"] == "hall"
@@ -209,7 +209,7 @@ def test_a_line_is_one_line_of_json_with_the_usual_fields(configure: Configure) 
 def test_a_library_s_line_carries_the_request_too(configure: Configure) -> None:
     caught = configure()
     with structlog.contextvars.bound_contextvars(request_id="req_2"):
-        logging.getLogger("some.library").info("hello %s", "you")
+        logging.getLogger("some.package").info("hello %s", "you")
     line = caught.line()
     assert (line["event"], line["request_id"], line["service"]) == ("hello you", "req_2", "hall")
 
@@ -246,10 +246,10 @@ def test_whatever_is_logged_makes_a_line_of_strict_json(configure: Configure, va
 def test_a_line_that_a_library_got_wrong_is_not_printed_raw(configure: Configure) -> None:
     """P6: the standard library would print the message and its arguments as they are."""
     caught = configure()
-    logging.getLogger("some.library").info("%d", KEY)
+    logging.getLogger("some.package").info("%d", KEY)
     line = caught.line()
     assert line["event"] == "a log line could not be written"
-    assert line["place"].startswith("some.library:")
+    assert line["place"].startswith("some.package:")
     assert KEY not in caught.text
 
 
@@ -281,6 +281,6 @@ def test_only_errors_when_only_errors_are_asked_for(configure: Configure) -> Non
     caught = configure(level="error")
     structlog.get_logger().warning("ours")
     logging.getLogger("nats").warning("theirs")
-    logging.getLogger("some.library").warning("others")
+    logging.getLogger("some.package").warning("others")
     structlog.get_logger().error("it")
     assert [line["event"] for line in caught.lines()] == ["it"]
