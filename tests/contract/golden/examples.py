@@ -205,6 +205,8 @@ _SYNTH: tuple[Message, ...] = (
         first_audio_ms=150,
         fallback=True,
     ),
+    synth.Timing(word="Grüße", start_ms=120, end_ms=480),
+    synth.Timings(timings=(synth.Timing(word="Welt", start_ms=480, end_ms=900),)),
     synth.Tail(frames=3, bytes=150_000, sha256="0123456789abcdef" * 4, units=50),
     synth.Credit(through=12),
     synth.Cancel(reason=synth.CancelReason.CLIENT_STALLED),

@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 from integration.runtime.harness import Ask, open_bus
 from integration.runtime.studio import HEAD, SPEAK, Wire, ask_body, collect, listening, open_studio
 from odea_contracts.errors import ErrorCode, failure
-from odea_contracts.synth import FRAME_BYTES_MAX, HEADER_DEADLINE_MS
+from odea_contracts.synth import FRAME_BYTES_MAX, HEADER_DEADLINE_MS, TIMINGS_MAX, Timing, Timings
 from odea_runtime.bus import NoRespondersError
 from odea_runtime.streams import OutgoingStream, RefusedError, StreamBrokenError, Streams
 from support.waiting import until
@@ -62,6 +62,52 @@ async def test_many_small_pieces_arrive_in_their_order(nats_url: str, listener: 
     async with open_studio(nats_url, play):
         heard = await collect(listener, ask_body(number=1000))
     assert heard.split() == [b"%d" % number for number in range(1000)]
+
+
+async def test_timings_come_in_their_place_and_are_no_part_of_the_audio(nats_url: str, listener: Streams) -> None:
+    """P4. A receiver that does not look at them gets the same audio."""
+    words = [Timing(word=f"word {number}", start_ms=number, end_ms=number + 1) for number in range(2 * TIMINGS_MAX + 1)]
+
+    async def play(stream: OutgoingStream, _: Ask) -> None:
+        await stream.head(HEAD)
+        await stream.audio(b"one")
+        await stream.timings(words)
+        await stream.audio(b"two")
+        await stream.timings(())
+        await stream.tail(0)
+
+    async with open_studio(nats_url, play):
+        async with listener.open(SPEAK, ask_body(), {}) as stream:
+            await stream.head()
+            parts = [part async for part in stream.parts()]
+        assert (parts[0], parts[-1]) == (b"one", b"two")
+        frames = [part for part in parts if isinstance(part, Timings)]
+        assert parts[1:-1] == frames
+        assert [timing for frame in frames for timing in frame.timings] == words
+        assert stream.tail is not None
+        assert (stream.tail.frames, stream.tail.bytes) == (len(frames) + 2, 6)
+        assert await collect(listener, ask_body()) == b"onetwo"
+
+
+async def test_timings_wait_for_credit_as_audio_does(nats_url: str, listener: Streams) -> None:
+    """P10."""
+    played: list[int] = []
+
+    async def play(stream: OutgoingStream, _: Ask) -> None:
+        await stream.head(HEAD)
+        for number in range(40):
+            await stream.timings([Timing(word="a", start_ms=number, end_ms=number)])
+            played.append(number)
+        await stream.tail(0)
+
+    async with open_studio(nats_url, play, stream_window_frames=4):
+        async with listener.open(SPEAK, ask_body(), {}) as stream:
+            await stream.head()
+            await until(lambda: len(played) == 4)
+            # What follows on the same connections has come after anything that was sent too early.
+            await listener._bus.round_trip()
+            assert len(played) == 4
+            assert len([part async for part in stream.parts()]) == 40
 
 
 async def test_two_hundred_streams_at_once_are_all_exact(nats_url: str, listener: Streams) -> None:

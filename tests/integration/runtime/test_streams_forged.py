@@ -15,7 +15,7 @@ from nats.aio.msg import Msg
 from integration.runtime.harness import open_bus
 from integration.runtime.studio import HEAD, IMPATIENT, SPEAK, ask_body, collect, listening
 from odea_contracts.errors import ErrorCode, failure
-from odea_contracts.synth import HEADER_FRAME, HEADER_SEQ, Cancel, CancelReason, Control, Frame, Tail
+from odea_contracts.synth import HEADER_FRAME, HEADER_SEQ, Cancel, CancelReason, Control, Frame, Tail, Timing, Timings
 from odea_runtime.bus import Bus
 from odea_runtime.streams import RefusedError, StreamBrokenError
 
@@ -69,6 +69,10 @@ START: Part = ("head", msgspec.json.encode(HEAD), None)
 ONE, TWO, THREE = ((("audio", audio, number)) for number, audio in enumerate(AUDIO, start=1))
 END: Part = ("tail", tail(), None)
 BEAT: Part = ("beat", b"", None)
+WORDS = msgspec.json.encode(Timings(timings=(Timing(word="one", start_ms=0, end_ms=300),)))
+TIMED_TWO: Part = ("timings", WORDS, 2)
+TWO_AS_THREE, THREE_AS_FOUR = ("audio", AUDIO[1], 3), ("audio", AUDIO[2], 4)
+TIMED_END: Part = ("tail", tail(frames=1), None)
 
 WRONG: dict[str, tuple[Part, ...]] = {
     "first frame lost": (START, TWO, THREE, END),
@@ -85,6 +89,11 @@ WRONG: dict[str, tuple[Part, ...]] = {
     "frame after the tail's time": (START, ONE, TWO, END, THREE),
     "other bytes": (START, ONE, ("audio", b"tw0,", 2), THREE, END),
     "bytes between frames moved": (START, ("audio", b"one", 1), ("audio", b"two,", 2), ("audio", b",three", 3), END),
+    "timings lost": (START, ONE, TIMED_TWO, TWO_AS_THREE, THREE_AS_FOUR, ("tail", tail(frames=2), None)),
+    "timings swapped with audio": (START, ONE, TWO_AS_THREE, TIMED_TWO, THREE_AS_FOUR, TIMED_END),
+    "timings without a number": (START, ONE, ("timings", WORDS, None), TWO_AS_THREE, THREE_AS_FOUR, TIMED_END),
+    "timings that can't be read": (START, ONE, ("timings", b"{}", 2), TWO_AS_THREE, THREE_AS_FOUR, TIMED_END),
+    "timings in place of the head": (("timings", WORDS, 1), ONE, TWO, THREE, END),
     "frame without a number": (START, ("audio", AUDIO[0], None), TWO, THREE, END),
     "frame with a strange number": (START, ("audio", AUDIO[0], "01"), TWO, THREE, END),
     "frame from nothing": (START, ("audio", b"zero", 0), ONE, TWO, THREE, END),
@@ -128,8 +137,9 @@ async def test_a_stream_that_is_not_whole_is_broken(nats_url: str, parts: tuple[
         (START, ONE, TWO, THREE, END),
         (BEAT, BEAT, START, BEAT, ONE, BEAT, TWO, THREE, BEAT, END),
         (START, ONE, TWO, THREE, END, END, BEAT, ONE),
+        (START, ONE, TIMED_TWO, TWO_AS_THREE, THREE_AS_FOUR, TIMED_END),
     ],
-    ids=["plain", "with signs of life", "with something after the end"],
+    ids=["plain", "with signs of life", "with something after the end", "with timings"],
 )
 async def test_a_stream_made_by_hand_as_it_should_be_is_whole(nats_url: str, parts: tuple[Part, ...]) -> None:
     """P4: else the cases above would prove nothing."""

@@ -21,6 +21,9 @@ HEADER_SEQ: Final = "Odea-Seq"
 HEADER_REQUEST_ID: Final = "Odea-Request-Id"
 HEADER_DEADLINE_MS: Final = "Odea-Deadline-Ms"
 FRAME_BYTES_MAX: Final = 64 * 1024
+TIMINGS_MAX: Final = 64
+TIMED_CHARS_MAX: Final = 1000
+"""So that a frame of timings stays far below what NATS takes, however its words have to be escaped."""
 
 
 class AudioFormat(StrEnum):
@@ -73,6 +76,8 @@ class Frame(StrEnum):
 
     HEAD = "head"
     AUDIO = "audio"
+    TIMINGS = "timings"
+    """When which words are heard, for whoever asked. In the same numbering as audio, and needs credit as it does."""
     BEAT = "beat"
     """The sender lives but has no audio yet. Carries no number and needs no credit."""
     TAIL = "tail"
@@ -93,8 +98,27 @@ class Head(Message):
     fallback: bool = False
 
 
+class Timing(Message):
+    """When a word, or a sentence if those were asked for, is heard; from the beginning of the audio."""
+
+    word: Annotated[str, Meta(max_length=TIMED_CHARS_MAX)]
+    start_ms: Milliseconds
+    end_ms: Milliseconds
+
+
+class Timings(Message):
+    """The body of a frame that says when words are heard; they follow each other."""
+
+    timings: Annotated[tuple[Timing, ...], Meta(min_length=1, max_length=TIMINGS_MAX)]
+
+
 class Tail(Message):
-    """The last frame of a whole stream; it is sent after the charge is durable."""
+    """The last frame of a whole stream; it is sent after the charge is durable.
+
+    Attributes:
+        frames: how many were numbered, those with timings among them.
+        bytes: of the audio alone, as the digest.
+    """
 
     frames: int
     bytes: int

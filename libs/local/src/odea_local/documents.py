@@ -61,6 +61,7 @@ _FRAMES: Final[Mapping[Frame, tuple[type[Message] | None, str]]] = types.Mapping
         Frame.BEAT: (None, "The sender lives but has no audio yet; empty"),
         Frame.HEAD: (synth.Head, "The first audio is in hand"),
         Frame.AUDIO: (None, f"Raw audio, at most {FRAME_BYTES_MAX} bytes, numbered from 1"),
+        Frame.TIMINGS: (synth.Timings, "When words are heard, for whoever asked; numbered together with the audio"),
         Frame.TAIL: (synth.Tail, "That was the whole, and what it was"),
         Frame.FAIL: (Failure, "There is no audio, or no more"),
     }
@@ -214,7 +215,7 @@ class _Document:
     def _frame(self, frame: Frame, body: type[Message] | None, text: str) -> str:
         name = f"{frame.capitalize()}Frame"
         properties: Json = {HEADER_FRAME: {"const": frame.value}}
-        if frame is Frame.AUDIO:
+        if frame in {Frame.AUDIO, Frame.TIMINGS}:
             properties[HEADER_SEQ] = {"type": "string", "pattern": "^[1-9][0-9]*$"}
         if body:
             self._types[body] = None

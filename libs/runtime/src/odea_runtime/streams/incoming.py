@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -20,11 +21,13 @@ from odea_contracts.synth import (
     Frame,
     Head,
     Tail,
+    Timings,
 )
 from odea_runtime.bus import UNREADABLE, Bus, NoRespondersError
 from odea_runtime.streams.base import RefusedError, StreamBrokenError, StreamSettings
 
 _HEAD: Final = msgspec.json.Decoder(Head)
+_TIMINGS: Final = msgspec.json.Decoder(Timings)
 _TAIL: Final = msgspec.json.Decoder(Tail)
 _FAILURE: Final = msgspec.json.Decoder(Failure)
 
@@ -77,10 +80,17 @@ class IncomingStream:
             raise self._broken("the head is not readable") from error
 
     async def __aiter__(self) -> AsyncGenerator[bytes]:
-        """The audio, frame by frame. The sender sends on as frames are taken.
+        """The audio alone, frame by frame; see `parts`."""
+        async with aclosing(self.parts()) as parts:
+            async for part in parts:
+                if isinstance(part, bytes):
+                    yield part
+
+    async def parts(self) -> AsyncGenerator[bytes | Timings]:
+        """Audio and timings, frame by frame, in the sender's order. It sends on as frames are taken.
 
         Raises:
-            StreamBrokenError: the audio is not whole.
+            StreamBrokenError: what came is not the whole.
             RefusedError: the sender gave up in the middle.
         """
         while True:
@@ -88,6 +98,9 @@ class IncomingStream:
             match self._frame(message):
                 case Frame.AUDIO:
                     yield self._accept(message)
+                    await self._grant()
+                case Frame.TIMINGS:
+                    yield self._accept_timings(message)
                     await self._grant()
                 case Frame.TAIL:
                     self._finish(message)
@@ -162,13 +175,23 @@ class IncomingStream:
             return None
 
     def _accept(self, message: Msg) -> bytes:
+        self._count(message)
+        self._bytes += len(message.data)
+        self._digest.update(message.data)
+        return message.data
+
+    def _accept_timings(self, message: Msg) -> Timings:
+        self._count(message)
+        try:
+            return _TIMINGS.decode(message.data)
+        except UNREADABLE as error:
+            raise self._broken("the timings are not readable") from error
+
+    def _count(self, message: Msg) -> None:
         seq = (message.headers or {}).get(HEADER_SEQ, "")
         if seq != str(self._consumed + 1):
             raise self._broken(f"frame {self._consumed + 1} is missing")
         self._consumed += 1
-        self._bytes += len(message.data)
-        self._digest.update(message.data)
-        return message.data
 
     async def _grant(self) -> None:
         if self._consumed - self._credited >= max(1, self._settings.stream_window_frames // 4):

@@ -1,7 +1,7 @@
 """The sending end of an audio stream."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from typing import Any, Final
@@ -15,12 +15,15 @@ from odea_contracts.synth import (
     FRAME_BYTES_MAX,
     HEADER_FRAME,
     HEADER_SEQ,
+    TIMINGS_MAX,
     Cancel,
     CancelReason,
     Control,
     Frame,
     Head,
     Tail,
+    Timing,
+    Timings,
 )
 from odea_runtime.bus import UNREADABLE, Bus
 from odea_runtime.streams.base import CancelledByReceiverError, StreamSettings
@@ -29,7 +32,7 @@ _CONTROL: Final = msgspec.json.Decoder(Control)
 
 
 class OutgoingStream:
-    """The sending end: `head`, then `audio` as it comes, then `tail`; or `fail` at any time."""
+    """The sending end: `head`, then `audio` and `timings` as they come, then `tail`; or `fail` at any time."""
 
     def __init__(self, bus: Bus, settings: StreamSettings, receiver: str, control: str, credits_: int) -> None:
         self._bus = bus
@@ -62,14 +65,20 @@ class OutgoingStream:
         """Send audio of any length, waiting for credit where the window is full."""
         for start in range(0, len(audio), FRAME_BYTES_MAX):
             piece = audio[start : start + FRAME_BYTES_MAX]
-            self._heed()
-            while self._sent - self._taken >= self._window:
-                self._room.clear()
-                await self._room.wait()
-            self._sent += 1
+            await self._make_room()
             self._bytes += len(piece)
             self._digest.update(piece)
-            await self._publish(Frame.AUDIO, piece, seq=self._sent)
+            await self._publish_next(Frame.AUDIO, piece)
+
+    async def timings(self, timings: Sequence[Timing]) -> None:
+        """Say when words are heard, any number of them, waiting for credit as audio does.
+
+        No word may be longer than `TIMED_CHARS_MAX`: the receiver would take the stream for broken.
+        """
+        for start in range(0, len(timings), TIMINGS_MAX):
+            body = msgspec.json.encode(Timings(timings=tuple(timings[start : start + TIMINGS_MAX])))
+            await self._make_room()
+            await self._publish_next(Frame.TIMINGS, body)
 
     async def tail(self, units: int) -> None:
         """Say that this was the whole. The charge of `units` must be durable before."""
@@ -139,6 +148,16 @@ class OutgoingStream:
             self._interrupted, self._reason = True, reason
             self.outcome = reason.value if reason else "silent"
             self._task.cancel()
+
+    async def _make_room(self) -> None:
+        self._heed()
+        while self._sent - self._taken >= self._window:
+            self._room.clear()
+            await self._room.wait()
+
+    async def _publish_next(self, frame: Frame, body: bytes) -> None:
+        self._sent += 1
+        await self._publish(frame, body, seq=self._sent)
 
     def _heed(self) -> None:
         """Raise an interruption again that did not arrive: what was awaited then may have swallowed it."""
