@@ -100,14 +100,16 @@ async def test_timings_wait_for_credit_as_audio_does(nats_url: str, listener: St
             played.append(number)
         await stream.tail(0)
 
-    async with open_studio(nats_url, play, stream_window_frames=4):
-        async with listener.open(SPEAK, ask_body(), {}) as stream:
-            await stream.head()
-            await until(lambda: len(played) == 4)
-            # What follows on the same connections has come after anything that was sent too early.
-            await listener._bus.round_trip()
-            assert len(played) == 4
-            assert len([part async for part in stream.parts()]) == 40
+    async with (
+        open_studio(nats_url, play, stream_window_frames=4) as studio,
+        listener.open(SPEAK, ask_body(), {}) as stream,
+    ):
+        await stream.head()
+        await until(lambda: len(played) == 4)
+        # Whatever was sent too early would have left with this.
+        await studio.bus.round_trip()
+        assert len(played) == 4
+        assert len([part async for part in stream.parts()]) == 40
 
 
 async def test_two_hundred_streams_at_once_are_all_exact(nats_url: str, listener: Streams) -> None:
