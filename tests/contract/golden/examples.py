@@ -216,6 +216,26 @@ _SYNTH: tuple[Message, ...] = (
     MODEL,
     synth.Models(),
     synth.ModelList(models=(MODEL,)),
+    synth.BreakerChanged(
+        provider="minimax", before=synth.BreakerState.CLOSED, state=synth.BreakerState.OPEN, at_ms=AT_MS
+    ),
+    synth.SpeechEvent(
+        request_id="req_1",
+        tenant_id="ten_1",
+        key_id="key_1",
+        model="tts-1",
+        voice="alloy",
+        provider="piper",
+        outcome="completed",
+        attempts=2,
+        fallback=True,
+        characters=50,
+        units=56,
+        audio_bytes=150_000,
+        first_audio_ms=150,
+        duration_ms=2_000,
+        at_ms=AT_MS,
+    ),
 )
 
 EXAMPLES: Final[dict[ModuleType, tuple[Message, ...]]] = {

@@ -167,6 +167,7 @@ REFUSALS_OF_SYNTH = {
     ErrorCode.UPSTREAM_ERROR: "3",
     ErrorCode.UPSTREAM_TIMEOUT: "3",
     ErrorCode.UPSTREAM_UNAVAILABLE: "3",
+    ErrorCode.UPSTREAM_BUSY: "3",
     ErrorCode.OVERLOADED: "3",
     ErrorCode.INTERNAL_ERROR: "3",
 }

@@ -120,7 +120,7 @@ async def test_an_error_before_anything_was_billed_releases_the_hold(
         ErrorClass.CALLER: ErrorCode.INVALID_VALUE,
         ErrorClass.CONTENT: ErrorCode.CONTENT_REFUSED,
         ErrorClass.ACCOUNT: ErrorCode.UPSTREAM_UNAVAILABLE,
-        ErrorClass.THROTTLE: ErrorCode.UPSTREAM_UNAVAILABLE,
+        ErrorClass.THROTTLE: ErrorCode.UPSTREAM_BUSY,
         ErrorClass.UPSTREAM: ErrorCode.UPSTREAM_ERROR,
     }
     assert (failure.code, failure.message) == (codes[error_class], "That went wrong.")

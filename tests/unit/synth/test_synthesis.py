@@ -114,7 +114,7 @@ def test_lists_say_who_is_behind_a_name() -> None:
         (ErrorClass.CALLER, ErrorCode.INVALID_VALUE),
         (ErrorClass.CONTENT, ErrorCode.CONTENT_REFUSED),
         (ErrorClass.ACCOUNT, ErrorCode.UPSTREAM_UNAVAILABLE),
-        (ErrorClass.THROTTLE, ErrorCode.UPSTREAM_UNAVAILABLE),
+        (ErrorClass.THROTTLE, ErrorCode.UPSTREAM_BUSY),
         (ErrorClass.UPSTREAM, ErrorCode.UPSTREAM_ERROR),
     ],
 )

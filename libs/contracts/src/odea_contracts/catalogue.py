@@ -24,6 +24,9 @@ EVENTS: Final[Mapping[str, type[Message]]] = MappingProxyType(
         subjects.QUOTA_RELEASED: quota.HoldEvent,
         subjects.QUOTA_EXPIRED: quota.HoldEvent,
         subjects.QUOTA_THRESHOLD_CROSSED: quota.ThresholdCrossed,
+        subjects.SYNTH_COMPLETED: synth.SpeechEvent,
+        subjects.SYNTH_FAILED: synth.SpeechEvent,
+        subjects.SYNTH_BREAKER_CHANGED: synth.BreakerChanged,
     }
 )
 """The durable events of the stream, and what their bodies are."""

@@ -42,6 +42,7 @@ class ErrorCode(StrEnum):
     UPSTREAM_ERROR = "upstream_error"
     UPSTREAM_TIMEOUT = "upstream_timeout"
     UPSTREAM_UNAVAILABLE = "upstream_unavailable"
+    UPSTREAM_BUSY = "upstream_busy"
     OVERLOADED = "server_is_overloaded"
     DEADLINE_EXCEEDED = "deadline_exceeded"
     KEYS_UNAVAILABLE = "keys_unavailable"
@@ -115,6 +116,9 @@ ERRORS: Mapping[ErrorCode, ErrorSpec] = MappingProxyType(
         ErrorCode.UPSTREAM_TIMEOUT: ErrorSpec(504, _SERVER, Retry.LATER, "The speech provider did not answer in time."),
         ErrorCode.UPSTREAM_UNAVAILABLE: ErrorSpec(
             503, _BUSY, Retry.LATER, "No speech provider can take this right now."
+        ),
+        ErrorCode.UPSTREAM_BUSY: ErrorSpec(
+            503, _BUSY, Retry.LATER, "The speech provider takes no more requests right now; nothing was charged."
         ),
         ErrorCode.OVERLOADED: ErrorSpec(503, _BUSY, Retry.LATER, "The server is busy."),
         ErrorCode.DEADLINE_EXCEEDED: ErrorSpec(

@@ -189,6 +189,54 @@ class ModelList(Message, tag_field="type", tag="models"):
     models: tuple[Model, ...]
 
 
+class BreakerState(StrEnum):
+    """Whether a provider is called."""
+
+    CLOSED = "closed"
+    """It is."""
+    OPEN = "open"
+    """It failed, and is left alone for a while."""
+    HALF_OPEN = "half_open"
+    """One speech at a time tries whether it is well again."""
+
+
+class BreakerChanged(Message):
+    """The body of `synth.evt.breaker_changed`: one replica's opinion of a provider is another now."""
+
+    provider: str
+    before: BreakerState
+    state: BreakerState
+    at_ms: Milliseconds
+
+
+class SpeechEvent(Message):
+    """The body of `synth.evt.completed` and `failed`: how a speech ended. Neither the text nor the audio.
+
+    Attributes:
+        outcome: as in the request log: `completed`, or why it was not.
+        attempts: how often a provider was asked.
+        fallback: another provider than the first spoke.
+        units: what was charged.
+        first_audio_ms: from the request to the first audio, if there was any.
+    """
+
+    request_id: RequestId
+    tenant_id: Id
+    key_id: Id
+    model: str
+    voice: str
+    provider: str
+    outcome: str
+    attempts: int
+    fallback: bool
+    characters: int
+    units: Units
+    audio_bytes: int
+    first_audio_ms: Milliseconds | None
+    duration_ms: Milliseconds
+    at_ms: Milliseconds
+
+
 VoicesReply: TypeAlias = VoiceList | Failure
 ModelsReply: TypeAlias = ModelList | Failure
 VOICES: Final[Endpoint[Voices, VoicesReply]] = Endpoint(subjects.SYNTH_VOICES, subjects.SYNTH, Voices, VoicesReply)

@@ -22,7 +22,7 @@ _CODES: Final[Mapping[ErrorClass, ErrorCode]] = {
     ErrorClass.CONTENT: ErrorCode.CONTENT_REFUSED,
     # Ours to mend: the caller's own key is fine, so this must not look like a 401.
     ErrorClass.ACCOUNT: ErrorCode.UPSTREAM_UNAVAILABLE,
-    ErrorClass.THROTTLE: ErrorCode.UPSTREAM_UNAVAILABLE,
+    ErrorClass.THROTTLE: ErrorCode.UPSTREAM_BUSY,
     ErrorClass.UPSTREAM: ErrorCode.UPSTREAM_ERROR,
 }
 _LIMITS: Final[Mapping[Limit, ErrorCode]] = {
