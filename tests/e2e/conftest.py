@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from odea_contracts import keys, plans
+from odea_contracts import plans, tenants
 from odea_local.embedded import EmbeddedStack, embedded_stack
 from odea_runtime.bus import Bus
 from odea_runtime.settings import Settings, load
@@ -37,7 +37,7 @@ async def operator(stack: EmbeddedStack) -> AsyncGenerator[Operator]:
 
 
 @pytest.fixture
-async def tenant(operator: Operator) -> tuple[keys.Tenant, str]:
+async def tenant(operator: Operator) -> tuple[tenants.Tenant, str]:
     """A tenant of the test's own with a generous plan, and its key."""
     plan = plans.Plan(name="e2e", units=1_000_000, requests_per_minute=1_000_000, requests_burst=1_000_000)
     return await operator.new_tenant(plan)

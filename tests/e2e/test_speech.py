@@ -4,7 +4,7 @@ import httpx
 import openai
 import pytest
 
-from odea_contracts import keys, plans
+from odea_contracts import keys, plans, tenants
 from odea_contracts.synth import CONTENT_TYPES, AudioFormat
 from odea_local.embedded import EmbeddedStack
 from support.audio import listen
@@ -19,7 +19,7 @@ def sdk(stack: EmbeddedStack, key: str, *, max_retries: int = 0) -> openai.Async
 
 
 async def test_a_sentence_is_spoken_and_charged(
-    stack: EmbeddedStack, operator: Operator, tenant: tuple[keys.Tenant, str]
+    stack: EmbeddedStack, operator: Operator, tenant: tuple[tenants.Tenant, str]
 ) -> None:
     owner, key = tenant
     async with sdk(stack, key) as client:
@@ -34,7 +34,7 @@ async def test_a_sentence_is_spoken_and_charged(
 
 @pytest.mark.parametrize("audio_format", list(AudioFormat))
 async def test_every_format_streams_and_decodes(
-    stack: EmbeddedStack, tenant: tuple[keys.Tenant, str], audio_format: AudioFormat
+    stack: EmbeddedStack, tenant: tuple[tenants.Tenant, str], audio_format: AudioFormat
 ) -> None:
     body = {"model": "tts-1", "voice": "nova", "input": SENTENCE, "response_format": audio_format.value}
     headers = {"Authorization": f"Bearer {tenant[1]}"}
@@ -51,7 +51,7 @@ async def test_every_format_streams_and_decodes(
 
 
 async def test_the_first_audio_comes_before_the_last_is_made(
-    stack: EmbeddedStack, tenant: tuple[keys.Tenant, str]
+    stack: EmbeddedStack, tenant: tuple[tenants.Tenant, str]
 ) -> None:
     body = {"model": "tts-1", "voice": "alloy", "input": " ".join([SENTENCE] * 12), "response_format": "pcm"}
     headers = {"Authorization": f"Bearer {tenant[1]}"}
@@ -86,7 +86,7 @@ async def test_a_quota_runs_out(stack: EmbeddedStack, operator: Operator) -> Non
 
 
 async def test_a_revoked_key_stops_working(
-    stack: EmbeddedStack, operator: Operator, tenant: tuple[keys.Tenant, str]
+    stack: EmbeddedStack, operator: Operator, tenant: tuple[tenants.Tenant, str]
 ) -> None:
     issued = await operator.new_key(tenant[0].tenant_id)
     async with sdk(stack, issued.secret) as client:
@@ -104,7 +104,7 @@ async def test_a_revoked_key_stops_working(
 
 
 async def test_no_log_holds_a_key_or_a_text(
-    stack: EmbeddedStack, operator: Operator, tenant: tuple[keys.Tenant, str]
+    stack: EmbeddedStack, operator: Operator, tenant: tuple[tenants.Tenant, str]
 ) -> None:
     marked = "Xylophonic quagmires bewilder."
     async with sdk(stack, tenant[1]) as client:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import httpx
 import pytest
 
-from odea_contracts import keys, plans
+from odea_contracts import plans, tenants
 from odea_local.embedded import EmbeddedStack
 from support.operator import Operator
 from support.waiting import until
@@ -50,7 +50,9 @@ async def speaks(client: httpx.AsyncClient, stack: EmbeddedStack, key: str) -> b
     return bool(tally.whole)
 
 
-async def test_two_hundred_at_once(stack: EmbeddedStack, operator: Operator, tenant: tuple[keys.Tenant, str]) -> None:
+async def test_two_hundred_at_once(
+    stack: EmbeddedStack, operator: Operator, tenant: tuple[tenants.Tenant, str]
+) -> None:
     owner, key = tenant
     tally = Tally()
     limits = httpx.Limits(max_connections=200)

@@ -6,7 +6,7 @@ from pathlib import Path
 import asyncpg
 import psutil
 
-from odea_contracts import keys, plans, quota
+from odea_contracts import keys, plans, quota, tenants
 from odea_local.embedded import EmbeddedStack
 from odea_local.status import State
 from odea_runtime.bus import Bus
@@ -20,11 +20,11 @@ class Operator:
         self.bus = bus
         self._stack = stack
 
-    async def new_tenant(self, plan: plans.Plan) -> tuple[keys.Tenant, str]:
+    async def new_tenant(self, plan: plans.Plan) -> tuple[tenants.Tenant, str]:
         """A tenant under `plan`, and the text of a key for speech and usage."""
         assert isinstance(await self.bus.call(plans.PLAN_SET, plan), plans.Plan)
-        tenant = await self.bus.call(keys.TENANT_CREATE, keys.TenantCreate(name=new_id("e2e"), plan=plan.name))
-        assert isinstance(tenant, keys.Tenant), tenant
+        tenant = await self.bus.call(tenants.TENANT_CREATE, tenants.TenantCreate(name=new_id("e2e"), plan=plan.name))
+        assert isinstance(tenant, tenants.Tenant), tenant
         account = plans.AccountSet(account_id=tenant.tenant_id, tenant_id=tenant.tenant_id, plan=plan.name)
         assert isinstance(await self.bus.call(plans.ACCOUNT_SET, account), plans.Account)
         return tenant, (await self.new_key(tenant.tenant_id)).secret

@@ -3,7 +3,7 @@
 from types import ModuleType
 from typing import Final
 
-from odea_contracts import errors, keys, plans, quota, synth
+from odea_contracts import audit, errors, keys, plans, quota, synth, tenants
 from odea_contracts.base import Message
 from odea_contracts.errors import ErrorCode, Failure
 
@@ -36,8 +36,9 @@ KEY: Final = keys.Key(
     created_at_ms=AT_MS,
     expires_at_ms=AT_MS + 1,
     revoked_at_ms=AT_MS + 2,
+    allowed_cidrs=("192.0.2.0/24", "2001:db8::/32"),
 )
-TENANT: Final = keys.Tenant(tenant_id="ten_1", name="Grüße & Söhne 世界", suspended=True, created_at_ms=AT_MS)
+TENANT: Final = tenants.Tenant(tenant_id="ten_1", name="Grüße & Söhne 世界", suspended=True, created_at_ms=AT_MS)
 PLAN: Final = plans.Plan(
     name="small",
     units=100_000,
@@ -67,13 +68,9 @@ _KEYS: tuple[Message, ...] = (
         scopes=(keys.Scope.SPEECH,),
         accounts=("ten_1", "key_1"),
         expires_at_ms=AT_MS,
+        allowed_cidrs=("192.0.2.7",),
     ),
     keys.Refused(reason=keys.Refusal.WRONG_SECRET),
-    TENANT,
-    keys.TenantCreate(name="Söhne", plan="small", actor="key_9"),
-    keys.TenantRef(tenant_id="ten_1", actor="key_9"),
-    keys.TenantList(after="ten_0", limit=200),
-    keys.TenantPage(tenants=(TENANT, TENANT), next_after="ten_1"),
     KEY,
     keys.Issue(
         tenant_id="ten_1",
@@ -82,15 +79,63 @@ _KEYS: tuple[Message, ...] = (
         expires_at_ms=AT_MS,
         own_account=True,
         plan="small",
+        overrides=OVERRIDES,
+        allowed_cidrs=("192.0.2.0/24",),
+        idempotency_key="order-7/1",
         actor="key_9",
+        origin="192.0.2.1",
     ),
     keys.Issued(key=KEY, secret="a text that is shown once"),
-    keys.Rotate(key_id="key_1", grace_ms=3_600_000, actor="key_9"),
-    keys.KeyRef(key_id="key_1", actor="key_9"),
-    keys.KeyList(tenant_id="ten_1", after="key_0", limit=200),
-    keys.KeyPage(keys=(KEY,), next_after="key_1"),
-    keys.KeyEvent(tenant_id="ten_1", key_id="key_1", plan="small"),
-    keys.TenantEvent(tenant_id="ten_1", name="Söhne", plan="small"),
+    keys.KeyUpdate(
+        key_id="key_1",
+        name="Shop",
+        scopes=(keys.Scope.SPEECH,),
+        expires_at_ms=None,
+        allowed_cidrs=(),
+        actor="key_9",
+        origin="2001:db8::1",
+    ),
+    keys.Rotate(key_id="key_1", grace_ms=3_600_000, idempotency_key="order-7/2", actor="key_9", origin="192.0.2.1"),
+    keys.KeyRef(key_id="key_1", actor="key_9", origin="192.0.2.1"),
+    keys.KeyList(tenant_id="ten_1", cursor="a2tleV8w", limit=200),
+    keys.KeyPage(keys=(KEY,), next_cursor="a2tleV8x"),
+    keys.KeyEvent(tenant_id="ten_1", key_id="key_1", plan="small", overrides=OVERRIDES),
+)
+_TENANTS: tuple[Message, ...] = (
+    TENANT,
+    tenants.TenantCreate(name="Söhne", plan="small", idempotency_key="order-7/0", actor="key_9", origin="192.0.2.1"),
+    tenants.TenantRef(tenant_id="ten_1", actor="key_9", origin="192.0.2.1"),
+    tenants.TenantUpdate(tenant_id="ten_1", name="Töchter", actor="key_9", origin="192.0.2.1"),
+    tenants.TenantList(cursor="dHRlbl8w", limit=200),
+    tenants.TenantPage(tenants=(TENANT, TENANT), next_cursor="dHRlbl8x"),
+    tenants.TenantEvent(tenant_id="ten_1", name="Söhne", plan="small"),
+)
+_DETAIL: Final = audit.AuditDetail(
+    name="Website",
+    plan="small",
+    public_id=PUBLIC_ID,
+    scopes=(keys.Scope.SPEECH,),
+    own_account=True,
+    overrides=OVERRIDES,
+    allowed_cidrs=("192.0.2.0/24",),
+    expires_at_ms=None,
+    grace_ms=3_600_000,
+)
+_ENTRY: Final = audit.AuditEntry(
+    at_ms=AT_MS,
+    actor="key_9",
+    origin="192.0.2.1",
+    action=audit.AuditAction.ISSUED,
+    tenant_id="ten_1",
+    key_id="key_1",
+    request_id="req_1",
+    detail=_DETAIL,
+)
+_AUDIT: tuple[Message, ...] = (
+    _DETAIL,
+    _ENTRY,
+    audit.AuditList(tenant_id="ten_1", key_id="key_1", cursor="YTcy", limit=200),
+    audit.AuditPage(entries=(_ENTRY,), next_cursor="YTcx"),
 )
 _HOLDS: tuple[Message, ...] = (
     quota.Reserve(
@@ -241,6 +286,8 @@ _SYNTH: tuple[Message, ...] = (
 EXAMPLES: Final[dict[ModuleType, tuple[Message, ...]]] = {
     errors: _ERRORS,
     keys: _KEYS,
+    tenants: _TENANTS,
+    audit: _AUDIT,
     plans: _PLANS,
     quota: (*_HOLDS, *_USAGE),
     synth: _SYNTH,

@@ -6,9 +6,10 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
-from odea_contracts import keys
-from odea_contracts.keys import Issued, Scope, Tenant, Verify, VerifyReply
+from odea_contracts import keys, tenants
+from odea_contracts.keys import Issued, Scope, Verify, VerifyReply
 from odea_contracts.keytext import parse_key
+from odea_contracts.tenants import Tenant
 from odea_keys.app import serve
 from odea_keys.settings import KeysSettings
 from odea_runtime.bus import Bus, BusError
@@ -67,13 +68,13 @@ class Client:
     async def is_answered(self, service: asyncio.Task[None]) -> bool:
         assert not service.done(), "the service ended by itself"
         try:
-            await self.call(keys.TENANT_LIST, keys.TenantList(limit=1))
+            await self.call(tenants.TENANT_LIST, tenants.TenantList(limit=1))
         except BusError:
             return False
         return True
 
     async def new_tenant(self, name: str = "Hall") -> Tenant:
-        reply = await self.call(keys.TENANT_CREATE, keys.TenantCreate(name=name, plan="small", actor="tester"))
+        reply = await self.call(tenants.TENANT_CREATE, tenants.TenantCreate(name=name, plan="small", actor="tester"))
         assert isinstance(reply, Tenant)
         return reply
 

@@ -12,7 +12,7 @@ from nats.aio.msg import Msg
 from nats.js.errors import NotFoundError
 
 from integration.keys.harness import Client
-from odea_contracts import keys
+from odea_contracts import keys, tenants
 from odea_contracts.base import Endpoint, Message
 from odea_contracts.keys import KeyEvent
 from odea_contracts.subjects import KEYS_CHANGED, STREAM_EVENTS
@@ -66,8 +66,8 @@ async def test_every_change_is_audited_and_told(client: Client, database: asyncp
     issued = await client.new_key(tenant_id, own_account=True)
     key_id = issued.key.key_id
     rotated = await client.rotate(key_id, grace_ms=HOUR_MS)
-    await client.call(keys.TENANT_SUSPEND, keys.TenantRef(tenant_id=tenant_id, actor="night shift"))
-    await client.call(keys.TENANT_RESUME, keys.TenantRef(tenant_id=tenant_id))
+    await client.call(tenants.TENANT_SUSPEND, tenants.TenantRef(tenant_id=tenant_id, actor="night shift"))
+    await client.call(tenants.TENANT_RESUME, tenants.TenantRef(tenant_id=tenant_id))
     await client.call(keys.REVOKE, keys.KeyRef(key_id=key_id, actor="owner"), request_id="req-7")
     rows = await database.fetch("SELECT * FROM keys.audit ORDER BY audit_id")
     told = [(row["action"], row["actor"], row["key_id"], row["request_id"]) for row in rows]
@@ -123,11 +123,11 @@ async def test_what_changes_nothing_is_neither_audited_nor_an_event(
 ) -> None:
     tenant = await client.new_tenant()
     issued = await client.new_key(tenant.tenant_id)
-    reference = keys.TenantRef(tenant_id=tenant.tenant_id)
+    reference = tenants.TenantRef(tenant_id=tenant.tenant_id)
     for _ in range(2):
-        await client.call(keys.TENANT_SUSPEND, reference)
+        await client.call(tenants.TENANT_SUSPEND, reference)
     for _ in range(2):
-        await client.call(keys.TENANT_RESUME, reference)
+        await client.call(tenants.TENANT_RESUME, reference)
         await client.call(keys.REVOKE, keys.KeyRef(key_id=issued.key.key_id))
     await client.call(keys.ROTATE, keys.Rotate(key_id=issued.key.key_id))
     await client.call(keys.ISSUE, keys.Issue(tenant_id="ten_0", name="x", scopes=(keys.Scope.SPEECH,)))
@@ -161,12 +161,12 @@ async def test_caches_hear_of_a_change_before_its_caller(client: Client, everyth
     """P5. The repetition is told too: the first one may have died between its commit and its word."""
     tenant = await client.new_tenant()
     issued = await client.new_key(tenant.tenant_id)
-    key, whole_tenant = keys.KeyRef(key_id=issued.key.key_id), keys.TenantRef(tenant_id=tenant.tenant_id)
+    key, whole_tenant = keys.KeyRef(key_id=issued.key.key_id), tenants.TenantRef(tenant_id=tenant.tenant_id)
     requests: dict[str, tuple[Endpoint[Any, Any], Message]] = {
         "rotate": (keys.ROTATE, keys.Rotate(key_id=issued.key.key_id)),
         "revoke": (keys.REVOKE, key),
-        "suspend": (keys.TENANT_SUSPEND, whole_tenant),
-        "resume": (keys.TENANT_RESUME, whole_tenant),
+        "suspend": (tenants.TENANT_SUSPEND, whole_tenant),
+        "resume": (tenants.TENANT_RESUME, whole_tenant),
     }
     endpoint, request = requests[kind.removesuffix(" again")]
     times = 2 if kind.endswith("again") else 1

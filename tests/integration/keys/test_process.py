@@ -16,7 +16,7 @@ import asyncpg
 import pytest
 
 from integration.keys.harness import OLD_PEPPER, Client, is_hanging, verify_request
-from odea_contracts import keys
+from odea_contracts import keys, tenants
 from odea_contracts.keys import Principal, Refused, VerifyReply
 from odea_contracts.subjects import STREAM_EVENTS
 from odea_keys.settings import KeysSettings
@@ -71,7 +71,7 @@ async def serving(environ: dict[str, str], log: Path) -> AsyncGenerator[asyncio.
 
 async def is_answered(client: Client) -> bool:
     try:
-        await client.call(keys.TENANT_LIST, keys.TenantList())
+        await client.call(tenants.TENANT_LIST, tenants.TenantList())
     except BusError:
         return False
     return True
@@ -80,7 +80,7 @@ async def is_answered(client: Client) -> bool:
 async def is_gone(client: Client) -> bool:
     """Whether nobody takes requests any more."""
     try:
-        await client.call(keys.TENANT_LIST, keys.TenantList(), timeout_s=1)
+        await client.call(tenants.TENANT_LIST, tenants.TenantList(), timeout_s=1)
     except NoRespondersError:
         return True
     return False

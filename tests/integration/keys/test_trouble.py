@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from integration.keys.harness import Client, calling, is_hanging, running, settings_for, verify_request
-from odea_contracts import keys
+from odea_contracts import keys, tenants
 from odea_contracts.base import Endpoint, Message
 from odea_contracts.errors import ErrorCode, Failure
 from odea_contracts.keys import Principal, Refusal, Refused, Scope
@@ -28,7 +28,7 @@ NAMED_WITHIN_S = 2.0
 
 
 def one_of_each(tenant_id: str, key_id: str, text: str) -> list[tuple[Endpoint[Any, Any], Message]]:
-    tenant, key = keys.TenantRef(tenant_id=tenant_id), keys.KeyRef(key_id=key_id)
+    tenant, key = tenants.TenantRef(tenant_id=tenant_id), keys.KeyRef(key_id=key_id)
     return [
         (keys.VERIFY, verify_request(text)),
         (keys.ISSUE, keys.Issue(tenant_id=tenant_id, name="x", scopes=(Scope.SPEECH,))),
@@ -36,11 +36,11 @@ def one_of_each(tenant_id: str, key_id: str, text: str) -> list[tuple[Endpoint[A
         (keys.REVOKE, key),
         (keys.GET, key),
         (keys.LIST, keys.KeyList(tenant_id=tenant_id)),
-        (keys.TENANT_CREATE, keys.TenantCreate(name="Other")),
-        (keys.TENANT_GET, tenant),
-        (keys.TENANT_LIST, keys.TenantList()),
-        (keys.TENANT_SUSPEND, tenant),
-        (keys.TENANT_RESUME, tenant),
+        (tenants.TENANT_CREATE, tenants.TenantCreate(name="Other")),
+        (tenants.TENANT_GET, tenant),
+        (tenants.TENANT_LIST, tenants.TenantList()),
+        (tenants.TENANT_SUSPEND, tenant),
+        (tenants.TENANT_RESUME, tenant),
     ]
 
 
@@ -86,7 +86,7 @@ async def test_a_service_that_starts_before_its_database_heals(
     settings = settings_for(nats_url, await Databases(breakable_postgres.dsn).create("keys"))
     breakable_postgres.stop()
     async with running(settings), calling(settings) as client:
-        await assert_named_in_time(client, [(keys.TENANT_CREATE, keys.TenantCreate(name="Hall"))])
+        await assert_named_in_time(client, [(tenants.TENANT_CREATE, tenants.TenantCreate(name="Hall"))])
         breakable_postgres.restart()
         assert (await client.new_tenant()).name == "Hall"
 
@@ -135,8 +135,8 @@ async def test_a_revocation_that_the_bus_did_not_hear_is_told_by_the_outbox(
     await storage.start()
     await bus.start()
     relay = asyncio.create_task(outbox.run())
-    tenant = await handlers.tenant_create(keys.TenantCreate(name="Hall"))
-    assert isinstance(tenant, keys.Tenant)
+    tenant = await handlers.tenant_create(tenants.TenantCreate(name="Hall"))
+    assert isinstance(tenant, tenants.Tenant)
     issued = await handlers.issue(keys.Issue(tenant_id=tenant.tenant_id, name="x", scopes=(Scope.SPEECH,)))
     assert isinstance(issued, keys.Issued)
     breakable_nats.kill()

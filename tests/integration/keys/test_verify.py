@@ -16,10 +16,11 @@ from integration.keys.harness import (
     settings_for,
     verify_request,
 )
-from odea_contracts import keys
+from odea_contracts import keys, tenants
 from odea_contracts.errors import ErrorCode, Failure
-from odea_contracts.keys import Key, Principal, Refusal, Refused, Tenant
+from odea_contracts.keys import Key, Principal, Refusal, Refused
 from odea_contracts.keytext import encode_secret, format_key
+from odea_contracts.tenants import Tenant
 from odea_keys.announcer import Announcer
 from odea_keys.handlers import Handlers
 from odea_keys.keyring import Keyring
@@ -68,14 +69,14 @@ async def test_a_suspended_tenants_keys_rest_until_it_is_resumed(client: Client)
     """P5."""
     tenant = await client.new_tenant()
     issued = await client.new_key(tenant.tenant_id)
-    reference = keys.TenantRef(tenant_id=tenant.tenant_id)
+    reference = tenants.TenantRef(tenant_id=tenant.tenant_id)
     for _ in range(2):
-        suspended = await client.call(keys.TENANT_SUSPEND, reference)
+        suspended = await client.call(tenants.TENANT_SUSPEND, reference)
         assert isinstance(suspended, Tenant)
         assert suspended.suspended
         assert await client.verify(issued.secret) == Refused(reason=Refusal.SUSPENDED)
     for _ in range(2):
-        assert await client.call(keys.TENANT_RESUME, reference) == tenant
+        assert await client.call(tenants.TENANT_RESUME, reference) == tenant
         assert isinstance(await client.verify(issued.secret), Principal)
 
 
@@ -187,7 +188,7 @@ async def make_classes(client: Client, database: asyncpg.Connection) -> list[tup
     expired = await client.new_key((await client.new_tenant("Expired")).tenant_id)
     await database.execute(EXPIRE_KEY)
     suspended = await client.new_key((await client.new_tenant("Suspended")).tenant_id)
-    await client.call(keys.TENANT_SUSPEND, keys.TenantRef(tenant_id=suspended.key.tenant_id))
+    await client.call(tenants.TENANT_SUSPEND, tenants.TenantRef(tenant_id=suspended.key.tenant_id))
     hall = await client.new_tenant("Hall")
     good, revoked = await client.new_key(hall.tenant_id), await client.new_key(hall.tenant_id)
     await client.call(keys.REVOKE, keys.KeyRef(key_id=revoked.key.key_id))

@@ -7,11 +7,11 @@ import msgspec
 import nats
 from nats.aio.msg import Msg
 
-from odea_contracts import keys, plans, quota
+from odea_contracts import keys, plans, quota, tenants
 from odea_contracts.base import Message
 from odea_contracts.keytext import encode_secret, format_key
 
-TENANT = keys.Tenant(tenant_id="ten_1", name="demo", suspended=False, created_at_ms=0)
+TENANT = tenants.Tenant(tenant_id="ten_1", name="demo", suspended=False, created_at_ms=0)
 SCOPES = (keys.Scope.SPEECH,)
 PUBLIC_ID = "0" * 12
 KEY = keys.Key(
@@ -45,7 +45,7 @@ async def answer(url: str) -> None:
 def reply_to(subject: str) -> Message:
     """Everything exists, every key is good, and each one that is issued is new."""
     match subject:
-        case keys.TENANT_CREATE.subject:
+        case tenants.TENANT_CREATE.subject:
             return TENANT
         case keys.VERIFY.subject:
             return keys.Principal(tenant_id="ten_1", key_id="key_1", scopes=SCOPES, accounts=("ten_1",))

@@ -15,9 +15,9 @@ from integration.quota.harness import calling, open_hall, release, reserve, sett
 from integration.quota.replicas import environ_of, replicas
 from odea_contracts import subjects
 from odea_contracts.base import Message
-from odea_contracts.keys import TenantEvent
 from odea_contracts.plans import ACCOUNT_GET, Account, AccountRef
 from odea_contracts.quota import RELEASE, RESERVE, SETTLE, Released, Reserved, Settled
+from odea_contracts.tenants import TenantEvent
 from odea_runtime.bus import Bus
 from odea_runtime.ids import new_id
 from support.databases import Databases

@@ -1,7 +1,7 @@
 """What every message is made of: the base struct, the endpoint, and the constrained types that messages share."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Generic, TypeVar, dataclass_transform
+from typing import Annotated, Any, Final, Generic, TypeVar, dataclass_transform
 
 from msgspec import Meta, Struct, field
 
@@ -53,3 +53,36 @@ RequestId = Annotated[
 Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$(?!\n)")]
 Units = Annotated[int, Meta(ge=0, le=10**12, description="Billed characters")]
 Milliseconds = Annotated[int, Meta(ge=0, le=2**53)]
+
+Cursor = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9_-]{1,128}$(?!\n)",
+        description="Where the next page of a list begins, as the page before gave it; its form means nothing",
+    ),
+]
+PageSize = Annotated[int, Meta(ge=1, le=200)]
+IdempotencyKey = Annotated[
+    str,
+    Meta(pattern=r"^[!-~]{1,255}$(?!\n)", description="The caller's name for one change, however often it is asked"),
+]
+Origin = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9A-Za-z.:%_-]{1,64}$(?!\n)",
+        description="From where a change was asked: a network address, or a word for what has none",
+    ),
+]
+UNKNOWN: Final = "unknown"
+
+
+class Change(Message, kw_only=True):
+    """What every request that changes something says for the audit.
+
+    Attributes:
+        actor: on whose behalf: a key id, or the operator's name.
+        origin: the network address that the caller was seen at.
+    """
+
+    actor: Name = UNKNOWN
+    origin: Origin = UNKNOWN

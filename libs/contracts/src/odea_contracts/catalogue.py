@@ -4,20 +4,25 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from odea_contracts import keys, plans, quota, subjects, synth
+from odea_contracts import audit, keys, plans, quota, subjects, synth, tenants
 from odea_contracts.base import Endpoint, Message
 
 ENDPOINTS: Final[tuple[Endpoint[Any, Any], ...]] = tuple(
-    value for module in (keys, plans, quota, synth) for value in vars(module).values() if isinstance(value, Endpoint)
+    value
+    for module in (keys, tenants, audit, plans, quota, synth)
+    for value in vars(module).values()
+    if isinstance(value, Endpoint)
 )
 """Every request/reply subject, in the order of its definition."""
 
 EVENTS: Final[Mapping[str, type[Message]]] = MappingProxyType(
     {
-        subjects.KEYS_TENANT_CREATED: keys.TenantEvent,
-        subjects.KEYS_SUSPENDED: keys.TenantEvent,
-        subjects.KEYS_RESUMED: keys.TenantEvent,
+        subjects.KEYS_TENANT_CREATED: tenants.TenantEvent,
+        subjects.KEYS_TENANT_UPDATED: tenants.TenantEvent,
+        subjects.KEYS_SUSPENDED: tenants.TenantEvent,
+        subjects.KEYS_RESUMED: tenants.TenantEvent,
         subjects.KEYS_ISSUED: keys.KeyEvent,
+        subjects.KEYS_UPDATED: keys.KeyEvent,
         subjects.KEYS_ROTATED: keys.KeyEvent,
         subjects.KEYS_REVOKED: keys.KeyEvent,
         subjects.QUOTA_SETTLED: quota.HoldEvent,

@@ -1,4 +1,4 @@
-"""Tenants and API keys on the bus. A secret crosses it once, in the answer to `issue` and `rotate`."""
+"""API keys on the bus. A secret crosses it once, in the answer to `issue` and `rotate`."""
 
 from enum import StrEnum
 from typing import Annotated, Final, TypeAlias
@@ -6,8 +6,9 @@ from typing import Annotated, Final, TypeAlias
 from msgspec import UNSET, Meta, UnsetType
 
 from odea_contracts import subjects
-from odea_contracts.base import Endpoint, Id, Message, Milliseconds, Name
+from odea_contracts.base import Change, Cursor, Endpoint, Id, IdempotencyKey, Message, Milliseconds, Name, PageSize
 from odea_contracts.errors import Failure
+from odea_contracts.plans import Overrides
 
 # The length stands beside the pattern because `$` alone would let a line break through at the end.
 PublicId = Annotated[
@@ -16,8 +17,14 @@ PublicId = Annotated[
 SecretDigest = Annotated[
     str, Meta(pattern=r"^[0-9a-f]{128}$", max_length=128, description="SHA-512 of the secret, in hex")
 ]
-PageSize = Annotated[int, Meta(ge=1, le=200)]
-UNKNOWN_ACTOR: Final = "unknown"
+Cidr = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9A-Fa-f.:]{2,45}(/[0-9]{1,3})?$(?!\n)",
+        description="A network, such as `192.0.2.0/24` or `2001:db8::/32`; an address alone is a network of one",
+    ),
+]
+Cidrs = Annotated[tuple[Cidr, ...], Meta(max_length=32)]
 
 
 class Scope(StrEnum):
@@ -26,6 +33,9 @@ class Scope(StrEnum):
     SPEECH = "speech"
     USAGE_READ = "usage:read"
     ADMIN = "admin"
+
+
+Scopes = Annotated[tuple[Scope, ...], Meta(min_length=1, max_length=8)]
 
 
 class Refusal(StrEnum):
@@ -51,6 +61,8 @@ class Principal(Message, tag_field="type", tag="principal"):
     Attributes:
         accounts: the quota accounts that every use is charged to: the tenant's, and the key's own if it has a budget.
         expires_at_ms: when the secret that was shown stops working; a cache must not outlive it.
+        allowed_cidrs: the networks that the key may be used from; empty for any. Whoever sees the caller's address
+            refuses it from elsewhere.
     """
 
     tenant_id: Id
@@ -58,6 +70,7 @@ class Principal(Message, tag_field="type", tag="principal"):
     scopes: tuple[Scope, ...]
     accounts: tuple[Id, ...]
     expires_at_ms: Milliseconds | None = None
+    allowed_cidrs: Cidrs = ()
 
 
 class Refused(Message, tag_field="type", tag="refused"):
@@ -70,74 +83,13 @@ VerifyReply: TypeAlias = Principal | Refused | Failure
 VERIFY: Final[Endpoint[Verify, VerifyReply]] = Endpoint(subjects.KEYS_VERIFY, subjects.KEYS, Verify, VerifyReply)
 
 
-class Tenant(Message, tag_field="type", tag="tenant"):
-    """A customer or a team: owner of keys and of one quota account with the same id."""
-
-    tenant_id: Id
-    name: Name
-    suspended: bool
-    created_at_ms: Milliseconds
-
-
-class TenantCreate(Message):
-    """Make a tenant. Repeating it with the same name gives the tenant that is there.
-
-    Attributes:
-        plan: the quota plan of the tenant's account; quota opens the account when it hears of the tenant.
-        actor: on whose behalf, for the audit: a key id, or the operator's name.
-    """
-
-    name: Name
-    plan: Name = "default"
-    actor: Name = UNKNOWN_ACTOR
-
-
-class TenantRef(Message):
-    """Name a tenant. `actor` is for the audit, where something is changed."""
-
-    tenant_id: Id
-    actor: Name = UNKNOWN_ACTOR
-
-
-class TenantList(Message):
-    """A page of tenants in order of creation."""
-
-    after: Id | None = None
-    limit: PageSize = 50
-
-
-class TenantPage(Message, tag_field="type", tag="tenants"):
-    """Some tenants; `next_after` continues the list if there are more."""
-
-    tenants: tuple[Tenant, ...]
-    next_after: Id | None = None
-
-
-TenantReply: TypeAlias = Tenant | Failure
-TenantPageReply: TypeAlias = TenantPage | Failure
-TENANT_CREATE: Final[Endpoint[TenantCreate, TenantReply]] = Endpoint(
-    subjects.KEYS_TENANT_CREATE, subjects.KEYS, TenantCreate, TenantReply
-)
-TENANT_GET: Final[Endpoint[TenantRef, TenantReply]] = Endpoint(
-    subjects.KEYS_TENANT_GET, subjects.KEYS, TenantRef, TenantReply
-)
-TENANT_LIST: Final[Endpoint[TenantList, TenantPageReply]] = Endpoint(
-    subjects.KEYS_TENANT_LIST, subjects.KEYS, TenantList, TenantPageReply
-)
-TENANT_SUSPEND: Final[Endpoint[TenantRef, TenantReply]] = Endpoint(
-    subjects.KEYS_TENANT_SUSPEND, subjects.KEYS, TenantRef, TenantReply
-)
-TENANT_RESUME: Final[Endpoint[TenantRef, TenantReply]] = Endpoint(
-    subjects.KEYS_TENANT_RESUME, subjects.KEYS, TenantRef, TenantReply
-)
-
-
 class Key(Message, tag_field="type", tag="key"):
     """A key without its secret.
 
     Attributes:
         public_id: the newest secret's public id: what the owner sees in the middle of the key.
         own_account: whether the key has a quota account of its own, with the key's id.
+        allowed_cidrs: the networks that the key may be used from; empty for any.
     """
 
     key_id: Id
@@ -149,24 +101,31 @@ class Key(Message, tag_field="type", tag="key"):
     created_at_ms: Milliseconds
     expires_at_ms: Milliseconds | None
     revoked_at_ms: Milliseconds | None
+    allowed_cidrs: Cidrs = ()
 
 
-class Issue(Message):
-    """Make a key for a tenant. Not idempotent: a key whose answer was lost is to be revoked.
+class Issue(Change, kw_only=True):
+    """Make a key for a tenant.
 
     Attributes:
         own_account: give the key a quota account of its own, below the tenant's.
         plan: the quota plan of that account, if there is to be one.
-        actor: on whose behalf, for the audit.
+        overrides: limits of that account that differ from its plan's; refused where there is to be none.
+        allowed_cidrs: the networks that the key may be used from; empty for any.
+        idempotency_key: a repeat of the same actor with the same one gives the same key and the same secret, which is
+            not stored but derived anew, for a day; with other content it is a conflict. Without one, a key whose
+            answer was lost is to be revoked.
     """
 
     tenant_id: Id
     name: Name
-    scopes: Annotated[tuple[Scope, ...], Meta(min_length=1, max_length=8)]
+    scopes: Scopes
     expires_at_ms: Milliseconds | None = None
     own_account: bool = False
     plan: Name = "default"
-    actor: Name = UNKNOWN_ACTOR
+    overrides: Overrides | UnsetType = UNSET
+    allowed_cidrs: Cidrs = ()
+    idempotency_key: IdempotencyKey | None = None
 
 
 class Issued(Message, tag_field="type", tag="issued"):
@@ -176,34 +135,51 @@ class Issued(Message, tag_field="type", tag="issued"):
     secret: str
 
 
-class Rotate(Message):
-    """Give a key a new secret. Every older one of its secrets works on for the grace at most, with 0 no more at all."""
+class KeyUpdate(Change, kw_only=True):
+    """Change a living key; a field that is not sent stays. Its limits are its account's, and are changed there.
+
+    Attributes:
+        expires_at_ms: in the future, or none.
+    """
+
+    key_id: Id
+    name: Name | UnsetType = UNSET
+    scopes: Scopes | UnsetType = UNSET
+    expires_at_ms: Milliseconds | UnsetType | None = UNSET
+    allowed_cidrs: Cidrs | UnsetType = UNSET
+
+
+class Rotate(Change, kw_only=True):
+    """Give a key a new secret. Every older one of its secrets works on for the grace at most, with 0 no more at all.
+
+    Attributes:
+        idempotency_key: as for `Issue`; a repeat changes nothing.
+    """
 
     key_id: Id
     grace_ms: Annotated[int, Meta(ge=0, le=90 * 24 * 3600 * 1000)] = 0
-    actor: Name = UNKNOWN_ACTOR
+    idempotency_key: IdempotencyKey | None = None
 
 
-class KeyRef(Message):
-    """Name a key. `actor` is for the audit, where something is changed."""
+class KeyRef(Change, kw_only=True):
+    """Name a key. `actor` and `origin` are for the audit, where something is changed."""
 
     key_id: Id
-    actor: Name = UNKNOWN_ACTOR
 
 
 class KeyList(Message):
     """A page of a tenant's keys in order of creation."""
 
     tenant_id: Id
-    after: Id | None = None
+    cursor: Cursor | None = None
     limit: PageSize = 50
 
 
 class KeyPage(Message, tag_field="type", tag="keys"):
-    """Some keys; `next_after` continues the list if there are more."""
+    """Some keys; `next_cursor` continues the list if there are more."""
 
     keys: tuple[Key, ...]
-    next_after: Id | None = None
+    next_cursor: Cursor | None = None
 
 
 IssueReply: TypeAlias = Issued | Failure
@@ -212,23 +188,18 @@ KeyPageReply: TypeAlias = KeyPage | Failure
 ISSUE: Final[Endpoint[Issue, IssueReply]] = Endpoint(subjects.KEYS_ISSUE, subjects.KEYS, Issue, IssueReply)
 ROTATE: Final[Endpoint[Rotate, IssueReply]] = Endpoint(subjects.KEYS_ROTATE, subjects.KEYS, Rotate, IssueReply)
 REVOKE: Final[Endpoint[KeyRef, KeyReply]] = Endpoint(subjects.KEYS_REVOKE, subjects.KEYS, KeyRef, KeyReply)
+UPDATE: Final[Endpoint[KeyUpdate, KeyReply]] = Endpoint(subjects.KEYS_UPDATE, subjects.KEYS, KeyUpdate, KeyReply)
 GET: Final[Endpoint[KeyRef, KeyReply]] = Endpoint(subjects.KEYS_GET, subjects.KEYS, KeyRef, KeyReply)
 LIST: Final[Endpoint[KeyList, KeyPageReply]] = Endpoint(subjects.KEYS_LIST, subjects.KEYS, KeyList, KeyPageReply)
 
 
 class KeyEvent(Message):
-    """The body of `keys.evt.issued`, `rotated` and `revoked`, and of the immediate `keys.changed`."""
+    """The body of `keys.evt.issued`, `updated`, `rotated` and `revoked`, and of the immediate `keys.changed`."""
 
     tenant_id: Id
     key_id: Id | UnsetType = UNSET
     """Unset: all keys of the tenant are meant."""
     plan: Name | None = None
     """With `issued`: the plan of the quota account to open for the key, under the key's id; none if it has none."""
-
-
-class TenantEvent(Message):
-    """The body of `keys.evt.tenant_created`, `suspended` and `resumed`."""
-
-    tenant_id: Id
-    name: Name
-    plan: Name | None = None
+    overrides: Overrides | UnsetType = UNSET
+    """With `plan`: the limits of that account that differ from the plan's."""

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from odea_contracts import keys, plans
+from odea_contracts import keys, plans, tenants
 from odea_contracts.base import Endpoint, Message
 from odea_contracts.errors import ErrorCode, Failure
 from odea_contracts.keys import Scope
@@ -60,7 +60,7 @@ class _Demo:
         """The tenant's id; its plan and its account are there, too."""
         if not await self._ask(plans.PLAN_GET, plans.PlanRef(name=NAME), plans.Plan):
             await self._must(plans.PLAN_SET, PLAN, plans.Plan)
-        tenant = await self._must(keys.TENANT_CREATE, keys.TenantCreate(name=NAME, plan=NAME), keys.Tenant)
+        tenant = await self._must(tenants.TENANT_CREATE, tenants.TenantCreate(name=NAME, plan=NAME), tenants.Tenant)
         # Quota opens the account by itself when it hears of the tenant; asking for it now spares the wait.
         account = await self._ask(plans.ACCOUNT_GET, plans.AccountRef(account_id=tenant.tenant_id), plans.Account)
         if not account:

@@ -2,15 +2,15 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import structlog
 from faststream.nats import NatsRouter
 from prometheus_client import Counter
 
-from odea_contracts import keys
+from odea_contracts import keys, tenants
 from odea_contracts.base import Endpoint, Message
-from odea_contracts.errors import ErrorCode, Failure
+from odea_contracts.errors import ErrorCode, Failure, failure
 from odea_contracts.keys import (
     Issue,
     Issued,
@@ -25,17 +25,12 @@ from odea_contracts.keys import (
     Principal,
     Refused,
     Rotate,
-    Tenant,
-    TenantCreate,
-    TenantList,
-    TenantPage,
-    TenantPageReply,
-    TenantRef,
-    TenantReply,
     Verify,
     VerifyReply,
 )
+from odea_contracts.tenants import Tenant, TenantCreate, TenantList, TenantPage, TenantPageReply, TenantRef, TenantReply
 from odea_keys.announcer import Announcer
+from odea_keys.cursors import ListKind, read_cursor, write_cursor
 from odea_keys.keyring import Keyring, UnknownPepperError
 from odea_keys.store import Store
 from odea_runtime.bus import UnavailableError
@@ -46,6 +41,7 @@ T = TypeVar("T")
 RequestT = TypeVar("RequestT", bound=Message)
 ReplyT = TypeVar("ReplyT")
 
+BAD_CURSOR: Final = failure(ErrorCode.INVALID_VALUE, "No page of this list gave this cursor.", param="cursor")
 _VERIFICATIONS = Counter("odea_keys_verifications_total", "Keys checked, by what came of it", ["outcome"])
 
 
@@ -77,11 +73,11 @@ class Handlers:
         answer(keys.REVOKE, self.revoke)
         answer(keys.GET, self.get)
         answer(keys.LIST, self.list)
-        answer(keys.TENANT_CREATE, self.tenant_create)
-        answer(keys.TENANT_GET, self.tenant_get)
-        answer(keys.TENANT_LIST, self.tenant_list)
-        answer(keys.TENANT_SUSPEND, self.tenant_suspend)
-        answer(keys.TENANT_RESUME, self.tenant_resume)
+        answer(tenants.TENANT_CREATE, self.tenant_create)
+        answer(tenants.TENANT_GET, self.tenant_get)
+        answer(tenants.TENANT_LIST, self.tenant_list)
+        answer(tenants.TENANT_SUSPEND, self.tenant_suspend)
+        answer(tenants.TENANT_RESUME, self.tenant_resume)
 
     async def verify(self, request: Verify) -> VerifyReply:
         """Who calls with this key, or why it is refused."""
@@ -121,11 +117,16 @@ class Handlers:
 
     async def list(self, request: KeyList) -> KeyPageReply:
         """A page of a tenant's keys."""
-        found = await self._in_time(self._store.keys(request, limit=request.limit + 1))
+        try:
+            after = read_cursor(ListKind.KEYS, request.cursor)
+        except ValueError:
+            return BAD_CURSOR
+        found = await self._in_time(self._store.keys(request.tenant_id, after=after, limit=request.limit + 1))
         if isinstance(found, Failure):
             return found
         page = found[: request.limit]
-        return KeyPage(keys=page, next_after=page[-1].key_id if len(found) > len(page) else None)
+        more = len(found) > len(page)
+        return KeyPage(keys=page, next_cursor=write_cursor(ListKind.KEYS, page[-1].key_id) if more else None)
 
     async def tenant_create(self, request: TenantCreate) -> TenantReply:
         """The tenant of this name."""
@@ -139,9 +140,16 @@ class Handlers:
 
     async def tenant_list(self, request: TenantList) -> TenantPageReply:
         """A page of all tenants."""
-        found = await self._in_time(self._store.tenants(request, limit=request.limit + 1))
+        try:
+            after = read_cursor(ListKind.TENANTS, request.cursor)
+        except ValueError:
+            return BAD_CURSOR
+        found = await self._in_time(self._store.tenants(after=after, limit=request.limit + 1))
         page = found[: request.limit]
-        return TenantPage(tenants=page, next_after=page[-1].tenant_id if len(found) > len(page) else None)
+        more = len(found) > len(page)
+        return TenantPage(
+            tenants=page, next_cursor=write_cursor(ListKind.TENANTS, page[-1].tenant_id) if more else None
+        )
 
     async def tenant_suspend(self, request: TenantRef) -> TenantReply:
         """The tenant, none of whose keys is good from now on."""

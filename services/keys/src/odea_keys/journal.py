@@ -8,7 +8,8 @@ import structlog
 
 from odea_contracts import subjects
 from odea_contracts.base import Message
-from odea_contracts.keys import KeyEvent, Scope, TenantEvent
+from odea_contracts.keys import KeyEvent, Scope
+from odea_contracts.tenants import TenantEvent
 from odea_runtime.ids import new_uuid
 from odea_runtime.postgres import Connection
 

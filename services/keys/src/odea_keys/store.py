@@ -11,19 +11,8 @@ import asyncpg
 import msgspec
 
 from odea_contracts.errors import ErrorCode, Failure, failure
-from odea_contracts.keys import (
-    Issue,
-    Key,
-    KeyEvent,
-    KeyList,
-    KeyRef,
-    Rotate,
-    Tenant,
-    TenantCreate,
-    TenantEvent,
-    TenantList,
-    TenantRef,
-)
+from odea_contracts.keys import Issue, Key, KeyEvent, KeyRef, Rotate
+from odea_contracts.tenants import Tenant, TenantCreate, TenantEvent, TenantRef
 from odea_keys.journal import Action, Detail, Journal
 from odea_keys.keyring import NewSecret, StoredSecret, ordered_scopes
 from odea_runtime.ids import new_id
@@ -69,10 +58,10 @@ class Store:
         async with self._database.connection() as connection:
             return await self._tenant(connection, tenant_id)
 
-    async def tenants(self, request: TenantList, *, limit: int) -> tuple[Tenant, ...]:
-        """At most `limit` tenants from behind `request.after`, in order of creation."""
+    async def tenants(self, *, after: str | None, limit: int) -> tuple[Tenant, ...]:
+        """At most `limit` tenants from behind `after`, in order of creation."""
         async with self._database.connection() as connection:
-            found = self._queries.tenants_after(connection, after=request.after, limit=limit)
+            found = self._queries.tenants_after(connection, after=after, limit=limit)
             return tuple([_to(Tenant, row) async for row in found])
 
     async def suspend(self, request: TenantRef) -> Tenant | Failure:
@@ -88,12 +77,12 @@ class Store:
         async with self._database.connection() as connection:
             return await self._key(connection, key_id)
 
-    async def keys(self, request: KeyList, *, limit: int) -> tuple[Key, ...] | Failure:
-        """At most `limit` keys of the tenant from behind `request.after`, in order of creation."""
+    async def keys(self, tenant_id: str, *, after: str | None, limit: int) -> tuple[Key, ...] | Failure:
+        """At most `limit` keys of the tenant from behind `after`, in order of creation."""
         async with self._database.connection() as connection:
-            found = self._queries.keys_after(connection, tenant_id=request.tenant_id, after=request.after, limit=limit)
+            found = self._queries.keys_after(connection, tenant_id=tenant_id, after=after, limit=limit)
             page = tuple([_to(Key, row) async for row in found])
-            if not page and isinstance(missing := await self._tenant(connection, request.tenant_id), Failure):
+            if not page and isinstance(missing := await self._tenant(connection, tenant_id), Failure):
                 return missing
         return page
 

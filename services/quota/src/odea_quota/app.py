@@ -5,7 +5,8 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 from odea_contracts import subjects
-from odea_contracts.keys import KeyEvent, TenantEvent
+from odea_contracts.keys import KeyEvent
+from odea_contracts.tenants import TenantEvent
 from odea_quota.batcher import Batcher
 from odea_quota.handlers import Handlers
 from odea_quota.plan_store import PlanStore

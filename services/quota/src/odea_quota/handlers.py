@@ -7,7 +7,8 @@ from faststream.nats import NatsRouter
 
 from odea_contracts import plans, quota
 from odea_contracts.errors import ErrorCode
-from odea_contracts.keys import KeyEvent, TenantEvent
+from odea_contracts.keys import KeyEvent
+from odea_contracts.tenants import TenantEvent
 from odea_quota.batcher import Batcher
 from odea_quota.plan_store import PlanStore
 from odea_runtime.serving import serve

@@ -1,0 +1,81 @@
+"""The audit of tenants and keys on the bus: who changed what, when and from where. Rows are added, never changed."""
+
+from enum import StrEnum
+from typing import Final, TypeAlias
+
+from msgspec import UNSET, UnsetType
+
+from odea_contracts import subjects
+from odea_contracts.base import Cursor, Endpoint, Id, Message, Milliseconds, Name, Origin, PageSize
+from odea_contracts.errors import Failure
+from odea_contracts.keys import Cidr, PublicId, Scope
+from odea_contracts.plans import Overrides
+
+
+class AuditAction(StrEnum):
+    """The changes that there are; each is told to the bus as the event of the same name."""
+
+    TENANT_CREATED = "tenant_created"
+    TENANT_UPDATED = "tenant_updated"
+    SUSPENDED = "suspended"
+    RESUMED = "resumed"
+    ISSUED = "issued"
+    UPDATED = "updated"
+    ROTATED = "rotated"
+    REVOKED = "revoked"
+
+
+class AuditDetail(Message):
+    """What was given or changed, as it was from then on; nothing here opens anything. Unset: not touched."""
+
+    name: Name | UnsetType = UNSET
+    plan: Name | UnsetType = UNSET
+    public_id: PublicId | UnsetType = UNSET
+    scopes: tuple[Scope, ...] | UnsetType = UNSET
+    own_account: bool | UnsetType = UNSET
+    overrides: Overrides | UnsetType = UNSET
+    allowed_cidrs: tuple[Cidr, ...] | UnsetType = UNSET
+    expires_at_ms: Milliseconds | UnsetType | None = UNSET
+    grace_ms: Milliseconds | UnsetType = UNSET
+
+
+class AuditEntry(Message):
+    """One change.
+
+    Attributes:
+        actor: on whose behalf: a key id, or the operator's name.
+        origin: the network address that the caller was seen at.
+        key_id: none where the whole tenant is meant.
+        request_id: joins it with the logs.
+    """
+
+    at_ms: Milliseconds
+    actor: Name
+    origin: Origin
+    action: AuditAction
+    tenant_id: Id
+    key_id: Id | None
+    request_id: str | None
+    detail: AuditDetail
+
+
+class AuditList(Message):
+    """A page of the audit, newest first: of everything, or of one tenant, or of one key."""
+
+    tenant_id: Id | None = None
+    key_id: Id | None = None
+    cursor: Cursor | None = None
+    limit: PageSize = 50
+
+
+class AuditPage(Message, tag_field="type", tag="audit"):
+    """Some entries; `next_cursor` continues the list if there are more."""
+
+    entries: tuple[AuditEntry, ...]
+    next_cursor: Cursor | None = None
+
+
+AuditPageReply: TypeAlias = AuditPage | Failure
+AUDIT_LIST: Final[Endpoint[AuditList, AuditPageReply]] = Endpoint(
+    subjects.KEYS_AUDIT_LIST, subjects.KEYS, AuditList, AuditPageReply
+)
