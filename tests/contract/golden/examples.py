@@ -3,7 +3,7 @@
 from types import ModuleType
 from typing import Final
 
-from odea_contracts import audit, errors, keys, plans, quota, synth, tenants
+from odea_contracts import audit, errors, keys, minimax, plans, quota, synth, tenants
 from odea_contracts.base import Message
 from odea_contracts.errors import ErrorCode, Failure
 
@@ -225,6 +225,25 @@ _USAGE: tuple[Message, ...] = (
         at_ms=AT_MS - 1,
     ),
 )
+MINIMAX = minimax.MiniMax(
+    voice_setting=minimax.VoiceSetting(
+        speed=1.5, vol=0.5, pitch=-2, emotion="calm", text_normalization=True, latex_read=True
+    ),
+    audio_setting=minimax.AudioSetting(bitrate=128_000, channel=2, force_cbr=True),
+    pronunciation_dict=minimax.PronunciationDict(tone=("omg/oh my god",)),
+    timbre_weights=(minimax.TimbreWeight(voice_id="Santa_Claus ", weight=30),),
+    language_boost="Chinese,Yue",
+    voice_modify=minimax.VoiceModify(pitch=-100, intensity=10, timbre=100, sound_effects="robotic"),
+    continuous_sound=True,
+    aigc_watermark=True,
+    markup=True,
+)
+_MINIMAX: tuple[Message, ...] = (
+    MINIMAX,
+    *(part for part in (MINIMAX.voice_setting, MINIMAX.audio_setting, MINIMAX.pronunciation_dict) if part),
+    *(MINIMAX.timbre_weights or ()),
+    *((MINIMAX.voice_modify,) if MINIMAX.voice_modify else ()),
+)
 _SYNTH: tuple[Message, ...] = (
     synth.Speak(
         request_id="req_1",
@@ -238,6 +257,8 @@ _SYNTH: tuple[Message, ...] = (
         speed=1.25,
         instructions="Gently.",
         sample_rate_hz=24_000,
+        timestamps=synth.TimestampKind.WORD,
+        minimax=MINIMAX,
         credits=32,
     ),
     synth.Head(
@@ -290,5 +311,6 @@ EXAMPLES: Final[dict[ModuleType, tuple[Message, ...]]] = {
     audit: _AUDIT,
     plans: _PLANS,
     quota: (*_HOLDS, *_USAGE),
+    minimax: _MINIMAX,
     synth: _SYNTH,
 }

@@ -14,6 +14,7 @@ from msgspec import Meta
 from odea_contracts import subjects
 from odea_contracts.base import Endpoint, Id, Message, Milliseconds, Name, RequestId, Units
 from odea_contracts.errors import Failure
+from odea_contracts.minimax import MiniMax
 from odea_contracts.quota import Balance
 
 HEADER_FRAME: Final = "Odea-Frame"
@@ -49,11 +50,20 @@ CONTENT_TYPES: Mapping[AudioFormat, str] = MappingProxyType(
 )
 
 
+class TimestampKind(StrEnum):
+    """What is timed."""
+
+    WORD = "word"
+    SENTENCE = "sentence"
+
+
 class Speak(Message):
     """Say a text. Whoever sends it is metered: synth reserves from `accounts` before it calls a provider.
 
     Attributes:
-        input: clean text; it is never interpreted as markup.
+        input: clean text; it is never interpreted as markup, unless `minimax.markup` asks for that.
+        timestamps: what to tell the times of; refused by a provider that does not know them.
+        minimax: wishes that only MiniMax can fulfil; other providers leave them alone.
         credits: audio frames that synth may send before the first credit comes.
     """
 
@@ -68,6 +78,8 @@ class Speak(Message):
     speed: Annotated[float, Meta(ge=0.25, le=4.0)] = 1.0
     instructions: Annotated[str, Meta(max_length=4096)] | None = None
     sample_rate_hz: Annotated[int, Meta(ge=8000, le=48000)] | None = None
+    timestamps: TimestampKind | None = None
+    minimax: MiniMax | None = None
     credits: Annotated[int, Meta(ge=1, le=1024)] = 16
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeAlias
 
-from odea_contracts.synth import AudioFormat
+from odea_contracts.minimax import MiniMax
+from odea_contracts.synth import AudioFormat, TimestampKind, Timing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,13 +14,15 @@ class Utterance:
     """One text to be spoken, in the words of the provider that shall speak it. Its repr keeps the text to itself.
 
     Attributes:
-        text: clean text, never empty; nothing in it is an instruction to the provider.
+        text: clean text, never empty; nothing in it is an instruction to the provider, unless `minimax.markup` says so.
         voice: the provider's own id of a voice.
         model: the provider's own name of a model.
         speed: 0.25 to 4, where 1 is the voice's own pace.
         instructions: how to speak, for models that listen to it.
         response_format: what the client will get, so that a provider can make it itself if it likes.
         sample_rate_hz: the rate that the client asked for, if any.
+        timestamps: what to tell the times of, if anything.
+        minimax: wishes that only MiniMax can fulfil; other providers leave them alone.
     """
 
     text: str = field(repr=False)
@@ -29,6 +32,8 @@ class Utterance:
     instructions: str | None = field(default=None, repr=False)
     response_format: AudioFormat = AudioFormat.MP3
     sample_rate_hz: int | None = None
+    timestamps: TimestampKind | None = None
+    minimax: MiniMax | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,13 +58,17 @@ class Chunk:
     """The next audio of an utterance.
 
     Attributes:
-        audio: bytes in the provider's `source_format`; may end inside a sample.
-        billed_units: what the provider will have billed in all if nothing is read after this chunk. Never falls, and
-            never exceeds `bound_units`.
+        audio: bytes in the provider's `source_format`; may end inside a sample. Empty only in a last chunk that has
+            nothing else to tell than units or timings, and never in the first.
+        billed_units: what the provider will have billed in all if nothing is read after this chunk. Never falls and
+            keeps within `bound_units`, but for the last chunk: it has the provider's own figure, whatever that is.
+        timings: when words or sentences are heard, if that was asked for: in order, each given once, none longer than
+            `TIMED_CHARS_MAX`. They may be about audio that came before.
     """
 
     audio: bytes = field(repr=False)
     billed_units: int
+    timings: tuple[Timing, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,16 +111,33 @@ class ProviderError(Exception):
         message: text that callers may see.
         detail: for our logs alone; holds neither secrets nor the spoken text.
         retry_after_s: when another attempt makes sense, if the provider knows.
+        param: the field of the request that is at fault, if one is.
+        billed_units: what the provider has billed in all for what failed, as far as it said so or it must be feared.
+        trace_id: the provider's own name for the request, for its support.
+        timed_out: the provider took too long.
     """
 
     def __init__(
-        self, error_class: ErrorClass, message: str, *, detail: str = "", retry_after_s: float | None = None
+        self,
+        error_class: ErrorClass,
+        message: str,
+        *,
+        detail: str = "",
+        retry_after_s: float | None = None,
+        param: str | None = None,
+        billed_units: int = 0,
+        trace_id: str | None = None,
+        timed_out: bool = False,
     ) -> None:
         super().__init__(message)
         self.error_class = error_class
         self.message = message
         self.detail = detail
         self.retry_after_s = retry_after_s
+        self.param = param
+        self.billed_units = billed_units
+        self.trace_id = trace_id
+        self.timed_out = timed_out
         if detail:
             # A note shows in tracebacks, which only logs carry, and not in str(), which may reach a caller.
             self.add_note(detail)
@@ -150,15 +176,16 @@ class Provider(Protocol):
         ...
 
     def source_format(self, utterance: Utterance) -> SourceFormat:
-        """What the chunks of this utterance will contain.
+        """What the chunks of this utterance will contain. To be asked before anything is held.
 
         Raises:
-            ProviderError: of class caller, when the voice is unknown.
+            ProviderError: of class caller, when it can be told without a request that the provider cannot speak this:
+                a voice, a speed, a format or a kind of timestamps that it does not have.
         """
         ...
 
     def stream(self, utterance: Utterance) -> AsyncGenerator[Chunk]:
-        """Speak: audio in order, none of it empty, the first as early as possible.
+        """Speak: audio in order, the first as early as possible.
 
         Work is done about as fast as it is read. Closing the generator stops it, at the latest at the end of the
         sentence being spoken.

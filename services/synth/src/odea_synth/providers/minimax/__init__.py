@@ -1,0 +1,1 @@
+"""MiniMax, by its T2A v2 interface over HTTP."""
