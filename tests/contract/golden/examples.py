@@ -3,7 +3,7 @@
 from types import ModuleType
 from typing import Final
 
-from odea_contracts import audit, errors, keys, minimax, plans, quota, synth, tenants
+from odea_contracts import audit, balances, errors, keys, minimax, plans, quota, synth, tenants
 from odea_contracts.base import Message
 from odea_contracts.errors import ErrorCode, Failure
 
@@ -11,13 +11,13 @@ HOLD: Final = "0190f5a1-7b7c-7def-8abc-0123456789ab"
 AT_MS: Final = 1_795_500_000_123
 PUBLIC_ID: Final = "A1b2C3d4E5f6"
 
-BALANCE: Final = quota.Balance(
+BALANCE: Final = balances.Balance(
     account_id="ten_1",
     limit=100_000,
     used=1_234,
     held=56,
     remaining=98_760,
-    window=quota.Window.DAY,
+    window=balances.Window.DAY,
     window_ends_at_ms=AT_MS,
     requests_limit=60,
     requests_remaining=59,
@@ -58,7 +58,13 @@ VOICE: Final = synth.Voice(
 MODEL: Final = synth.Model(id="tts-1", created_at_ms=AT_MS, owned_by="odea")
 
 _ERRORS: tuple[Message, ...] = (
-    Failure(code=ErrorCode.RATE_LIMIT_EXCEEDED, message='Not "so" fast.', param="input", retry_after_ms=1_500),
+    Failure(
+        code=ErrorCode.RATE_LIMIT_EXCEEDED,
+        message='Not "so" fast.',
+        param="input",
+        retry_after_ms=1_500,
+        balances=(BALANCE,),
+    ),
 )
 _KEYS: tuple[Message, ...] = (
     keys.Verify(public_id=PUBLIC_ID, digest="0123456789abcdef" * 8),
@@ -209,7 +215,6 @@ _PLANS: tuple[Message, ...] = (
     ),
 )
 _USAGE: tuple[Message, ...] = (
-    BALANCE,
     quota.Usage(accounts=("ten_1", "key_1")),
     quota.UsageReport(balances=(BALANCE,)),
     quota.UsageSeries(tenant_id="ten_1", first_day="2026-11-01", days=31, key_id="key_1"),
@@ -305,6 +310,7 @@ _SYNTH: tuple[Message, ...] = (
 )
 
 EXAMPLES: Final[dict[ModuleType, tuple[Message, ...]]] = {
+    balances: (BALANCE,),
     errors: _ERRORS,
     keys: _KEYS,
     tenants: _TENANTS,

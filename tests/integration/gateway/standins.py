@@ -88,7 +88,7 @@ def balance(account_id: str, *, remaining: int = 900) -> quota.Balance:
         held=0,
         remaining=remaining,
         window=quota.Window.MONTH,
-        window_ends_at_ms=4_000_000_000_000,
+        window_ends_at_ms=3_999_888_000_000,
         requests_limit=60,
         requests_remaining=59,
         requests_reset_ms=1500,
@@ -152,11 +152,17 @@ def say(*frames: bytes, fallback: bool = False) -> Play:
     return play
 
 
-def refuse(code: ErrorCode, *, param: str | None = None, retry_after_ms: int | None = None) -> Play:
+def refuse(
+    code: ErrorCode,
+    *,
+    param: str | None = None,
+    retry_after_ms: int | None = None,
+    balances: tuple[quota.Balance, ...] = (),
+) -> Play:
     """No speech, but a failure."""
 
     async def play(_request: synth.Speak, stream: OutgoingStream) -> None:
-        await stream.fail(failure(code, param=param, retry_after_ms=retry_after_ms))
+        await stream.fail(failure(code, param=param, retry_after_ms=retry_after_ms, balances=balances))
 
     return play
 

@@ -3,10 +3,11 @@
 import msgspec
 import pytest
 
-from odea_contracts.quota import Balance, Window
+from odea_contracts.balances import Balance, Window
 from odea_gateway.ratelimits import duration, rate_limit_headers
 
-NOW_MS = 1_800_000_000_000
+NOVEMBER_ENDS_MS = 1_796_083_200_000
+NOW_MS = NOVEMBER_ENDS_MS - 360_000
 ACCOUNT = Balance(
     account_id="ten_a",
     limit=1000,
@@ -14,7 +15,7 @@ ACCOUNT = Balance(
     held=50,
     remaining=850,
     window=Window.MONTH,
-    window_ends_at_ms=NOW_MS + 360_000,
+    window_ends_at_ms=NOVEMBER_ENDS_MS,
     requests_limit=60,
     requests_remaining=59,
     requests_reset_ms=1000,
@@ -29,7 +30,34 @@ def test_one_account() -> None:
         "x-ratelimit-limit-characters": "1000",
         "x-ratelimit-remaining-characters": "850",
         "x-ratelimit-reset-characters": "6m0s",
+        "ratelimit-policy": '"requests";q=60;w=60;qu="requests", "characters";q=1000;w=2592000;qu="characters"',
+        "ratelimit": '"requests";r=59;t=1, "characters";r=850;t=360',
     }
+
+
+@pytest.mark.parametrize(
+    ("window", "ends_at_ms", "seconds"),
+    [
+        (Window.MONTH, NOVEMBER_ENDS_MS, ";w=2592000"),
+        (Window.DAY, NOVEMBER_ENDS_MS, ";w=86400"),
+        (Window.NONE, None, ""),
+    ],
+)
+def test_a_policy_names_the_length_of_its_window(window: Window, ends_at_ms: int | None, seconds: str) -> None:
+    account = msgspec.structs.replace(ACCOUNT, window=window, window_ends_at_ms=ends_at_ms, requests_remaining=None)
+    headers = dict(rate_limit_headers([account], NOW_MS))
+    assert headers["ratelimit-policy"] == f'"characters";q=1000{seconds};qu="characters"'
+    assert headers["ratelimit"].startswith('"characters";r=850')
+
+
+def test_requests_in_flight_are_named_where_they_are_limited() -> None:
+    """A limit that was lowered meanwhile shows nothing left, not less than nothing."""
+    busy = msgspec.structs.replace(ACCOUNT, in_flight=3, in_flight_max=4)
+    lowered = msgspec.structs.replace(ACCOUNT, in_flight=3, in_flight_max=2)
+    assert '"concurrent-requests";r=1' in dict(rate_limit_headers([busy], NOW_MS))["ratelimit"]
+    headers = dict(rate_limit_headers([busy, lowered], NOW_MS))
+    assert headers["ratelimit"].endswith('"concurrent-requests";r=0')
+    assert headers["ratelimit-policy"].endswith('"concurrent-requests";q=2;qu="concurrent-requests"')
 
 
 def test_the_tighter_account_is_shown_for_each() -> None:

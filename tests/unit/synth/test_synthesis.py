@@ -1,7 +1,9 @@
 """The rules of speech: which names mean what, and what callers hear of errors and limits."""
 
+import msgspec
 import pytest
 
+from odea_contracts.balances import Balance, Window
 from odea_contracts.errors import ErrorCode, Failure
 from odea_contracts.quota import Denied, Limit
 from odea_contracts.synth import AudioFormat, Speak
@@ -156,6 +158,14 @@ def test_a_limit_that_refused_is_told_with_its_advice(
 ) -> None:
     told = quota_failure(denied(limit, retry_after_ms))
     assert (told.code, told.retry_after_ms) == (code, retry_after_ms)
+
+
+def test_the_balances_of_a_refusal_go_with_it() -> None:
+    balance = Balance(
+        account_id="ten_1", limit=5, used=5, held=0, remaining=0, window=Window.NONE, window_ends_at_ms=None
+    )
+    refused = msgspec.structs.replace(denied(Limit.UNITS), balances=(balance,))
+    assert quota_failure(refused).balances == (balance,)
 
 
 def denied(limit: Limit, retry_after_ms: int | None = None) -> Denied:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, NamedTuple
 
 from msgspec import Meta
 
+from odea_contracts.balances import Balance
 from odea_contracts.base import Message
 
 
@@ -143,12 +144,14 @@ class Failure(Message, tag_field="type", tag="failure"):
         message: text that a caller may see; never a detail of the inside.
         param: the field of the request that is at fault, if one is.
         retry_after_ms: when another attempt makes sense, if the answering side knows.
+        balances: where the accounts stand that were asked, if quota decided this.
     """
 
     code: ErrorCode
     message: str
     param: str | None = None
     retry_after_ms: Annotated[int, Meta(ge=0)] | None = None
+    balances: tuple[Balance, ...] = ()
 
     @property
     def retryable(self) -> bool:
@@ -157,7 +160,13 @@ class Failure(Message, tag_field="type", tag="failure"):
 
 
 def failure(
-    code: ErrorCode, message: str | None = None, *, param: str | None = None, retry_after_ms: int | None = None
+    code: ErrorCode,
+    message: str | None = None,
+    *,
+    param: str | None = None,
+    retry_after_ms: int | None = None,
+    balances: tuple[Balance, ...] = (),
 ) -> Failure:
     """A `Failure` with the code's public text, unless a more precise one is given."""
-    return Failure(code=code, message=message or ERRORS[code].text, param=param, retry_after_ms=retry_after_ms)
+    text = message or ERRORS[code].text
+    return Failure(code=code, message=text, param=param, retry_after_ms=retry_after_ms, balances=balances)

@@ -11,6 +11,8 @@ from typing import Annotated, Final, TypeAlias
 from msgspec import Meta
 
 from odea_contracts import subjects
+from odea_contracts.balances import Balance as Balance  # noqa: PLC0414 - a part of quota's messages, so named here too
+from odea_contracts.balances import Window as Window  # noqa: PLC0414
 from odea_contracts.base import Endpoint, HoldId, Id, Message, Milliseconds, RequestId, Units
 from odea_contracts.errors import Failure
 
@@ -21,40 +23,6 @@ HeldUnits = Annotated[int, Meta(ge=1, le=10**9)]
 Label = Annotated[str, Meta(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$(?!\n)")]
 Day = Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}$", max_length=10, description="A day in UTC, as 2026-11-23")]
 Accounts = Annotated[tuple[Id, ...], Meta(min_length=1, max_length=2)]
-
-
-class Window(StrEnum):
-    """How long used units count against a limit."""
-
-    MONTH = "month"
-    DAY = "day"
-    NONE = "none"
-
-
-class Balance(Message):
-    """Where an account stands, after the decision that it comes with. `None` means no limit.
-
-    Attributes:
-        limit: the plan's units in this window; top-ups come on top.
-        used: of the plan's units, in this window.
-        held: by holds that have not ended, from plan and top-ups together.
-        topup_remaining: units of top-ups that are neither used nor held nor lapsed.
-        remaining: what a reserve could still take.
-    """
-
-    account_id: Id
-    limit: int | None
-    used: int
-    held: int
-    remaining: int | None
-    window: Window
-    window_ends_at_ms: Milliseconds | None
-    requests_limit: int | None = None
-    requests_remaining: int | None = None
-    requests_reset_ms: int | None = None
-    in_flight: int = 0
-    in_flight_max: int | None = None
-    topup_remaining: int = 0
 
 
 class Reserve(Message):

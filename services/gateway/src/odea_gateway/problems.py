@@ -5,6 +5,7 @@ inside goes to the log, joined by the request id (P6).
 """
 
 import math
+import time
 from typing import Any, Final
 
 import msgspec
@@ -14,6 +15,7 @@ from litestar.exceptions import HTTPException, MethodNotAllowedException, Valida
 from msgspec import Struct
 
 from odea_contracts.errors import ERRORS, ErrorCode, Failure, Retry, failure
+from odea_gateway.ratelimits import rate_limit_headers
 from odea_gateway.trace import trace_of
 
 _log = structlog.get_logger()
@@ -81,6 +83,7 @@ def answer(error: ProblemError, request_id: str) -> Answer:
     spec = ERRORS[told.code]
     detail = ErrorDetail(message=told.message, type=spec.type, param=told.param, code=told.code, request_id=request_id)
     headers = [("content-type", "application/json"), ("cache-control", "no-store"), *_advice(told)]
+    headers += rate_limit_headers(told.balances, int(time.time() * 1000))
     if spec.status == 401 or error.scope:
         headers.append(("www-authenticate", _challenge(told.code, error.scope)))
     return Answer(status=spec.status, headers=tuple(headers), body=msgspec.json.encode(ErrorBody(error=detail)))

@@ -1,5 +1,6 @@
 """What is served under `/v1`, and at the root."""
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from odea_gateway.auth import requires, requires_key_unless_public
 from odea_gateway.body import decode_body, read_body
 from odea_gateway.documentation import BEARER, SpeechOperation, failures
 from odea_gateway.problems import problem
+from odea_gateway.ratelimits import rate_limit_headers
 from odea_gateway.services import services_of
 from odea_gateway.speaking import SpeechAnswer
 from odea_gateway.speech import DECODER, HINTS, StreamFormat, to_speak
@@ -133,7 +135,8 @@ class UsageController(Controller):
         """Where the accounts stand that this key is charged to."""
         balances = await services_of(request).clients.usage(request.user.accounts)
         view = UsageView(tenant_id=request.user.tenant_id, accounts=tuple(map(account_view, balances)))
-        return Response(view, headers={"cache-control": "no-store"})
+        limits = rate_limit_headers(balances, int(time.time() * 1000))
+        return Response(view, headers={"cache-control": "no-store", **dict(limits)})
 
 
 class CallerController(Controller):

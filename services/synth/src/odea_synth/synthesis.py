@@ -120,4 +120,4 @@ def provider_failure(error: ProviderError) -> Failure:
 def quota_failure(denied: Denied) -> Failure:
     """What a caller hears of a limit that refused."""
     param = _PARAMS.get(denied.limit)
-    return failure(_LIMITS[denied.limit], param=param, retry_after_ms=denied.retry_after_ms)
+    return failure(_LIMITS[denied.limit], param=param, retry_after_ms=denied.retry_after_ms, balances=denied.balances)
