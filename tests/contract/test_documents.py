@@ -136,7 +136,7 @@ class TestAsyncApi:
         operation = OPERATIONS["synth_speak"]
         frames = {message["headers"]["properties"]["Odea-Frame"]["const"] for message in messages(operation["reply"])}
         assert frames == set(Frame)
-        assert payloads(operation["reply"]) == [None, "Head", None, "Tail", "Failure"]
+        assert payloads(operation["reply"]) == [None, "Head", None, "Timings", "Tail", "Failure"]
         assert payloads(OPERATIONS["synth_speak_control"]) == ["Credit", "Cancel"]
 
     @pytest.mark.parametrize("module", list(EXAMPLES), ids=lambda module: module.__name__)

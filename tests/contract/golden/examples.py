@@ -3,7 +3,7 @@
 from types import ModuleType
 from typing import Final
 
-from odea_contracts import audit, balances, errors, keys, minimax, plans, quota, synth, tenants
+from odea_contracts import audit, balances, errors, keys, minimax, plans, quota, requests, synth, tenants
 from odea_contracts.base import Message
 from odea_contracts.errors import ErrorCode, Failure
 
@@ -308,6 +308,45 @@ _SYNTH: tuple[Message, ...] = (
         at_ms=AT_MS,
     ),
 )
+_LOGGED: Final = requests.LoggedRequest(
+    id=HOLD,
+    request_id="req_1",
+    tenant_id="ten_1",
+    key_id="key_1",
+    received_at_ms=AT_MS,
+    model="tts-1",
+    voice="English_Graceful_Lady",
+    response_format="mp3",
+    provider="minimax",
+    outcome="provider_failed",
+    code="upstream_error",
+    attempts=2,
+    fallback=True,
+    characters=50,
+    units_held=56,
+    units_settled=50,
+    provider_units=49,
+    audio_bytes=150_000,
+    first_audio_ms=150,
+    duration_ms=1_500,
+)
+_CURSOR: Final = f"1795500000123000_{HOLD}"
+_REQUESTS: tuple[Message, ...] = (
+    _LOGGED,
+    requests.RequestsList(
+        tenant_id="ten_1",
+        key_id="key_1",
+        request_id="req_1",
+        outcome="refused",
+        model="tts-1",
+        provider="minimax",
+        since_ms=AT_MS,
+        until_ms=AT_MS + 1,
+        after=_CURSOR,
+        limit=100,
+    ),
+    requests.RequestsPage(requests=(_LOGGED,), next_after=_CURSOR),
+)
 
 EXAMPLES: Final[dict[ModuleType, tuple[Message, ...]]] = {
     balances: (BALANCE,),
@@ -318,5 +357,6 @@ EXAMPLES: Final[dict[ModuleType, tuple[Message, ...]]] = {
     plans: _PLANS,
     quota: (*_HOLDS, *_USAGE),
     minimax: _MINIMAX,
+    requests: _REQUESTS,
     synth: _SYNTH,
 }

