@@ -2,6 +2,8 @@
 
 set positional-arguments
 
+version := `sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml`
+
 _default:
     @just --list
 
@@ -77,10 +79,30 @@ migrate service:
 run service:
     uv run python -m odea_{{service}} serve
 
-# Build one service's image; EXTRAS="--extra piper" puts the voice in the box into synth's
-[group('run')]
-image service extras="":
-    docker build -f deploy/Dockerfile --build-arg SERVICE={{service}} --build-arg EXTRAS="{{extras}}" -t odea-{{service}} .
+# Build one image: gateway, keys, quota, synth, or local, the operator's toolbox; `just image synth piper` with the voice in the box
+[group('images')]
+image service extra="":
+    docker build -f deploy/Dockerfile --build-arg SERVICE={{service}} --build-arg EXTRA={{extra}} \
+        --build-arg VERSION={{version}} --build-arg REVISION="$(git rev-parse HEAD)" \
+        --build-arg CREATED="$(git log -1 --format=%cI)" \
+        -t odea-{{service}}:{{version}}{{ if extra == "" { "" } else { "-" + extra } }} .
+
+# Build all images
+[group('images')]
+images: (image "gateway") (image "keys") (image "quota") (image "synth") (image "synth" "piper") (image "local")
+    docker images --filter reference='odea-*:{{version}}*' --format 'table {{{{.Repository}}:{{{{.Tag}}\t{{{{.Size}}'
+
+# Look into the built images: what they hold, that they run hardened; needs an engine
+[group('images')]
+image-test *args:
+    uv run pytest tests/deploy/test_images.py "$@"
+
+# Write the bill of materials of one image (CycloneDX 1.5): just sbom synth piper
+[group('images')]
+sbom service extra="":
+    uv export --quiet --preview-features sbom-export --frozen --no-dev --format cyclonedx1.5 --package odea-{{service}} \
+        {{ if extra == "" { "" } else { "--extra " + extra } }} \
+        --output-file odea-{{service}}{{ if extra == "" { "" } else { "-" + extra } }}.cdx.json
 
 # How fast the ledger is, beside its floors
 [group('measure')]

@@ -6,10 +6,12 @@ from typing import Final
 
 import asyncpg
 import pytest
+import structlog
 
-from odea_runtime.migrations import migrate
+from odea_runtime.migrations import SchemaNotReadyError, await_schema, migrate
 from odea_runtime.settings import DatabaseSettings, load
 from support.databases import Databases
+from support.waiting import until
 
 _SERVICES: Final = ("keys", "quota", "synth")
 each_service = pytest.mark.parametrize("service", _SERVICES)
@@ -103,3 +105,51 @@ async def test_every_constraint_has_a_name_of_its_own(databases: Databases, serv
     """Code tells outcomes apart by these names, so none may be what PostgreSQL happened to call it."""
     dsn = await databases.create(service)
     assert [row[0] for row in await _fetch(dsn, _UNNAMED, service)] == []
+
+
+@each_service
+async def test_a_rolled_back_version_leaves_a_later_schema_alone(databases: Databases, service: str) -> None:
+    dsn = await databases.create(service)
+    await _execute(dsn, f"UPDATE {service}.schema_version SET version_num = '9999'")
+    before = await _fetch(dsn, _CATALOGUE, service)
+    await migrate(_settings(dsn), f"odea_{service}", service)
+    assert await _fetch(dsn, _CATALOGUE, service) == before
+    assert await _fetch(dsn, f"SELECT version_num FROM {service}.schema_version") == [("9999",)]
+    await asyncio.wait_for(await_schema(_settings(dsn), f"odea_{service}", service, asyncio.Event()), 10)
+
+
+@each_service
+async def test_a_new_version_waits_until_its_schema_is_there(databases: Databases, service: str) -> None:
+    dsn, package = await databases.create(service), f"odea_{service}"
+    connection = await asyncpg.connect(databases.admin(dsn))
+    try:
+        await connection.execute(f"DROP SCHEMA {service} CASCADE; CREATE SCHEMA {service} AUTHORIZATION odea_{service}")
+    finally:
+        await connection.close()
+    with structlog.testing.capture_logs() as logs:
+        waiting = asyncio.create_task(await_schema(_settings(dsn), package, service, asyncio.Event()))
+        await until(lambda: any(line["event"] == "waiting for the schema" for line in logs))
+        assert not waiting.done()
+        await migrate(_settings(dsn), package, service)
+        await asyncio.wait_for(waiting, 10)
+
+
+async def test_waiting_for_a_schema_waits_for_the_database_and_ends_when_told() -> None:
+    stop = asyncio.Event()
+    with structlog.testing.capture_logs() as logs:
+        waiting = asyncio.create_task(
+            await_schema(_settings("postgresql://odea_keys@127.0.0.1:9/odea"), "odea_keys", "keys", stop)
+        )
+        await until(lambda: bool(logs))
+        stop.set()
+        with pytest.raises(SchemaNotReadyError):
+            await asyncio.wait_for(waiting, 10)
+    assert logs[0]["waiting_for"] == "ConnectionRefusedError"
+
+
+async def _execute(dsn: str, statement: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()

@@ -17,7 +17,7 @@ from odea_keys.settings import KeysSettings
 from odea_keys.store import Store
 from odea_runtime.bus import Bus
 from odea_runtime.health import OpsServer
-from odea_runtime.migrations import migrate
+from odea_runtime.migrations import await_schema, migrate
 from odea_runtime.outbox import EventsUnavailableError, Outbox, ensure_events_stream
 from odea_runtime.postgres import Database
 from odea_runtime.serving import request_router
@@ -59,6 +59,11 @@ async def serve(settings: KeysSettings, stop: asyncio.Event) -> None:
 async def run_migrations(settings: KeysSettings, _stop: asyncio.Event) -> None:
     """Bring the schema to the newest revision."""
     await migrate(settings, PACKAGE, SCHEMA)
+
+
+async def wait_for_schema(settings: KeysSettings, stop: asyncio.Event) -> None:
+    """Return when the schema is at the newest revision, or beyond."""
+    await await_schema(settings, PACKAGE, SCHEMA, stop)
 
 
 async def _work(bus: Bus, outbox: Outbox) -> None:

@@ -1,4 +1,4 @@
-"""`odea-quota serve|migrate|audit`, also as `python -m odea_quota`: the only reader of the environment."""
+"""`odea-quota serve|migrate|await-schema|audit`, also as `python -m odea_quota`: the only reader of the environment."""
 
 import asyncio
 
@@ -15,9 +15,17 @@ async def _migrate(settings: QuotaSettings, _stop: asyncio.Event) -> None:
     await migrate(settings, "odea_quota", "quota")
 
 
+async def _await_schema(settings: QuotaSettings, stop: asyncio.Event) -> None:
+    from odea_runtime.migrations import await_schema  # noqa: PLC0415 - as above
+
+    await await_schema(settings, "odea_quota", "quota", stop)
+
+
 def run() -> None:
     """The console script."""
-    main("quota", QuotaSettings, {"serve": serve, "migrate": _migrate, "audit": audit.run})
+    main(
+        "quota", QuotaSettings, {"serve": serve, "migrate": _migrate, "await-schema": _await_schema, "audit": audit.run}
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`odea-synth serve|migrate`: the only reader of the environment."""
+"""`odea-synth serve|migrate|await-schema`: the only reader of the environment."""
 
 import asyncio
 
@@ -14,9 +14,15 @@ async def _migrate(settings: SynthSettings, _stop: asyncio.Event) -> None:
     await migrate(settings, "odea_synth", "synth")
 
 
+async def _await_schema(settings: SynthSettings, stop: asyncio.Event) -> None:
+    from odea_runtime.migrations import await_schema  # noqa: PLC0415 - as above
+
+    await await_schema(settings, "odea_synth", "synth", stop)
+
+
 def run() -> None:
     """The console script."""
-    main("synth", SynthSettings, {"serve": serve, "migrate": _migrate})
+    main("synth", SynthSettings, {"serve": serve, "migrate": _migrate, "await-schema": _await_schema})
 
 
 if __name__ == "__main__":
