@@ -182,8 +182,8 @@ _HOLDS: tuple[Message, ...] = (
     quota.ExceedsHold(hold_id=HOLD, held=56),
     quota.Release(hold_id=HOLD),
     quota.Released(hold_id=HOLD),
-    quota.Extend(hold_id=HOLD, lease_ms=60_000),
-    quota.Extended(hold_id=HOLD, expires_at_ms=AT_MS),
+    quota.Extend(hold_id=HOLD, lease_ms=60_000, units=112),
+    quota.Extended(hold_id=HOLD, expires_at_ms=AT_MS, units=112),
     quota.HoldEvent(
         hold_id=HOLD,
         tenant_id="ten_1",

@@ -146,9 +146,9 @@ def release(hold_id: str) -> Release:
     return Release(hold_id=hold_id)
 
 
-def extend(hold_id: str, lease_ms: int = 120_000) -> Extend:
-    """Let a hold's lease last longer."""
-    return Extend(hold_id=hold_id, lease_ms=lease_ms)
+def extend(hold_id: str, lease_ms: int = 120_000, units: int | None = None) -> Extend:
+    """Let a hold's lease last longer, and hold at least so many units."""
+    return Extend(hold_id=hold_id, lease_ms=lease_ms, units=units)
 
 
 @asynccontextmanager

@@ -182,6 +182,24 @@ async def test_a_lease_grows_and_never_shrinks(ledger: Ledger, sql: asyncpg.Conn
     assert await _changes_nothing(ledger, sql, Expire(hold_id)) == answer
 
 
+async def test_a_hold_is_raised_as_far_as_the_account_reaches(ledger: Ledger, sql: asyncpg.Connection) -> None:
+    """P1: what another provider may bill is held before it is asked, and a refusal changes nothing."""
+    await ledger.open_account()
+    hold_id = await _open(ledger)
+    raised = await ledger.submit(extend(hold_id, units=80))
+    assert isinstance(raised, Extended)
+    assert raised.units == 80
+    assert await ledger.used_and_held() == (0, 80, 1)
+    again = await _changes_nothing(ledger, sql, extend(hold_id, 1_000, units=80))
+    assert again == raised
+    refused = await _changes_nothing(ledger, sql, extend(hold_id, 600_000, units=101))
+    assert isinstance(refused, Denied)
+    assert refused.limit is Limit.UNITS
+    assert await ledger.submit(settle(hold_id, 75)) == Settled(hold_id=hold_id, units=75)
+    assert await ledger.used_and_held() == (75, 0, 0)
+    await balances_are_true(sql, ledger)
+
+
 async def test_a_late_settlement_is_charged_once_and_both_ends_stay_on_record(
     ledger: Ledger, sql: asyncpg.Connection
 ) -> None:

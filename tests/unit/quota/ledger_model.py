@@ -194,11 +194,28 @@ class Model:
             wish.fate = "released"
             return "released"
         if isinstance(command, Extend):
+            refused = self._raise(wish, (command.units or 0) - wish.units, now_us)
+            if refused:
+                return refused
             wish.lease_end_us = max(wish.lease_end_us, (now_us // 1000 + command.lease_ms) * 1000)
         elif now_us >= wish.lease_end_us:
             wish.fate = "expired"
             return "expired"
         return f"extended until {wish.lease_end_us}"
+
+    def _raise(self, wish: Wish, more: int, now_us: int) -> str | None:
+        if more <= 0:
+            return None
+        for name in wish.accounts:
+            if self._no_units(name, more, now_us):
+                return f"denied units {name}"
+        order = {extra.name: (extra.lapses_at_us, extra.name) for extra in self.extras}
+        for name in wish.accounts:
+            wish.sources[name] += self.take(name, more, now_us) or []
+            # What is charged comes from the soonest to lapse, whenever it was held.
+            wish.sources[name].sort(key=lambda source: (source == PLAN, order.get(source)))
+        wish.units += more
+        return None
 
     @staticmethod
     def _past(wish: Wish) -> str:

@@ -88,9 +88,9 @@ def release(number: int = 1) -> Release:
     return Release(hold_id=hold_id(number))
 
 
-def extend(number: int = 1, lease_ms: int = 120_000) -> Extend:
-    """Let the hold's lease last longer."""
-    return Extend(hold_id=hold_id(number), lease_ms=lease_ms)
+def extend(number: int = 1, lease_ms: int = 120_000, units: int | None = None) -> Extend:
+    """Let the hold's lease last longer, and hold at least so many units."""
+    return Extend(hold_id=hold_id(number), lease_ms=lease_ms, units=units)
 
 
 def expire(number: int = 1) -> Expire:

@@ -77,7 +77,7 @@ class Tables:
         assert not book.opened.keys() & self.holds.keys()
         self.holds.update(deepcopy(book.opened))
         for name, hold in book.extended.items():
-            self.holds[name].lease_ends_at_ms = hold.lease_ends_at_ms
+            self.holds[name] = deepcopy(hold)
         for name in book.closed:
             del self.holds[name]
         # The record of a late settlement keeps nothing of what the hold had from top-ups.
@@ -107,6 +107,7 @@ _COMMANDS: st.SearchStrategy[Command] = st.one_of(
     st.builds(settle, _AGES, st.integers(0, 1), st.just(Outcome.WRITTEN_OFF)),
     st.builds(release, _AGES),
     st.builds(extend, _AGES, _LEASES_MS),
+    st.builds(extend, _AGES, _LEASES_MS, st.integers(1, 90)),
     st.builds(expire, _AGES),
 )
 

@@ -186,20 +186,31 @@ RELEASE: Final[Endpoint[Release, ReleaseReply]] = Endpoint(
 
 
 class Extend(Message):
-    """Let the lease end `lease_ms` from now, if that is later than it ends already."""
+    """Let the lease end `lease_ms` from now, if that is later than it ends already.
+
+    Attributes:
+        units: hold at least so many, if the accounts have them; otherwise nothing changes and the answer is `denied`.
+            No request is counted. Repeating it changes nothing.
+    """
 
     hold_id: HoldId
     lease_ms: LeaseMs
+    units: HeldUnits | None = None
 
 
 class Extended(Message, tag_field="type", tag="extended"):
-    """The lease ends at this time."""
+    """The lease ends at this time.
+
+    Attributes:
+        units: what is held, if units were asked for.
+    """
 
     hold_id: HoldId
     expires_at_ms: Milliseconds
+    units: int | None = None
 
 
-ExtendReply: TypeAlias = Extended | SettledBefore | ReleasedBefore | Expired | HoldUnknown | Failure
+ExtendReply: TypeAlias = Extended | Denied | SettledBefore | ReleasedBefore | Expired | HoldUnknown | Failure
 EXTEND: Final[Endpoint[Extend, ExtendReply]] = Endpoint(subjects.QUOTA_EXTEND, subjects.QUOTA, Extend, ExtendReply)
 
 

@@ -112,6 +112,14 @@ class Book:
         self._note(account, taken)
         return taken
 
+    def hold_more(self, account: Account, hold: Hold, units: int, now_us: int) -> None:
+        """Raise an open hold on one of its accounts."""
+        taken = account.take_topups(units, now_us)
+        account.held += units - sum(taken.values())
+        for topup_id, part in taken.items():
+            hold.topups[topup_id] = hold.topups.get(topup_id, 0) + part
+        self._note(account, taken)
+
     def give_back(self, account: Account, hold: Hold) -> None:
         """Undo a hold on one of its accounts. What a top-up gave returns to it, lapsed or not."""
         taken: dict[str, int] = {}

@@ -47,13 +47,18 @@ def hold_columns(holds: list[Hold]) -> dict[str, list[Any]]:
         "hold_ids": [hold.hold_id for hold in holds],
         "accounts": [",".join(hold.account_ids) for hold in holds],
         "units": [hold.units for hold in holds],
-        "topups": [msgspec.json.encode(hold.topups).decode() if hold.topups else None for hold in holds],
+        "topups": topups_column(holds),
         "lease_ends_at_ms": [hold.lease_ends_at_ms for hold in holds],
         "reserved_at_ms": [hold.reserved_at_ms for hold in holds],
         "request_ids": [hold.request_id for hold in holds],
         "tenant_ids": [hold.tenant_id for hold in holds],
         "key_ids": [hold.key_id for hold in holds],
     }
+
+
+def topups_column(holds: list[Hold]) -> list[str | None]:
+    """What each hold has from which top-up, as JSON."""
+    return [msgspec.json.encode(hold.topups).decode() if hold.topups else None for hold in holds]
 
 
 def entry_columns(entries: list[Entry]) -> dict[str, list[Any]]:

@@ -219,11 +219,35 @@ def _extend(book: Book, command: Extend, now_us: int) -> Answer:
     if hold is None:
         ended = book.resolutions.get(command.hold_id)
         return _ended(ended) if ended else HoldUnknown(hold_id=command.hold_id)
+    more = (command.units or 0) - hold.units
+    if more > 0:
+        denied = _raise(book, hold, more, now_us)
+        if denied:
+            return denied
     lease_ends_at_ms = now_us // 1000 + command.lease_ms
-    if lease_ends_at_ms > hold.lease_ends_at_ms:
-        hold.lease_ends_at_ms = lease_ends_at_ms
+    if more > 0 or lease_ends_at_ms > hold.lease_ends_at_ms:
+        hold.lease_ends_at_ms = max(hold.lease_ends_at_ms, lease_ends_at_ms)
         book.extended[hold.hold_id] = hold
-    return Extended(hold_id=hold.hold_id, expires_at_ms=hold.lease_ends_at_ms)
+    held = None if command.units is None else hold.units
+    return Extended(hold_id=hold.hold_id, expires_at_ms=hold.lease_ends_at_ms, units=held)
+
+
+def _raise(book: Book, hold: Hold, more: int, now_us: int) -> Denied | None:
+    """Hold more units, on all of the hold's accounts or on none."""
+    accounts = _accounts_of(book, hold, now_us)
+    for account in accounts:
+        if account.suspended or _short_of(account, more, now_us):
+            return Denied(
+                hold_id=hold.hold_id,
+                limit=Limit.SUSPENDED if account.suspended else Limit.UNITS,
+                account_id=account.account_id,
+                retry_after_ms=None,
+                balances=tuple(each.balance(now_us) for each in accounts),
+            )
+    for account in accounts:
+        book.hold_more(account, hold, more, now_us)
+    hold.units += more
+    return None
 
 
 def _expire(book: Book, command: Expire, now_us: int) -> Answer:

@@ -65,11 +65,12 @@ FROM unnest(:hold_ids::uuid[], :accounts::text[], :units::bigint[], :topups::tex
     :reserved_at_ms::bigint[], :request_ids::text[], :tenant_ids::text[], :key_ids::text[])
     AS n (hold_id, accounts, units, topups, lease_ends_at_ms, reserved_at_ms, request_id, tenant_id, key_id);
 
--- name: extend_holds(hold_ids, lease_ends_at_ms)!
--- Later ends of leases.
+-- name: extend_holds(hold_ids, lease_ends_at_ms, units, topups)!
+-- Later ends of leases, and what is held now. `topups` is JSON or null.
 UPDATE quota.holds AS h
-SET lease_ends_at = to_timestamp(n.lease_ends_at_ms / 1000.0)
-FROM unnest(:hold_ids::uuid[], :lease_ends_at_ms::bigint[]) AS n (hold_id, lease_ends_at_ms)
+SET lease_ends_at = to_timestamp(n.lease_ends_at_ms / 1000.0), units = n.units, topups = n.topups::jsonb
+FROM unnest(:hold_ids::uuid[], :lease_ends_at_ms::bigint[], :units::bigint[], :topups::text[])
+    AS n (hold_id, lease_ends_at_ms, units, topups)
 WHERE h.hold_id = n.hold_id;
 
 -- name: close_holds(hold_ids)!

@@ -109,6 +109,8 @@ class HoldStore:
                 connection,
                 hold_ids=[hold.hold_id for hold in extended],
                 lease_ends_at_ms=[hold.lease_ends_at_ms for hold in extended],
+                units=[hold.units for hold in extended],
+                topups=columns.topups_column(extended),
             )
         if book.closed:
             await queries.close_holds(connection, hold_ids=list(book.closed))
