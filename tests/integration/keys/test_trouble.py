@@ -15,8 +15,10 @@ from odea_contracts.keys import Principal, Refusal, Refused, Scope
 from odea_keys.announcer import Announcer
 from odea_keys.handlers import Handlers
 from odea_keys.keyring import Keyring
+from odea_keys.repeats import Repeats
 from odea_keys.settings import KeysSettings
 from odea_keys.store import Store
+from odea_keys.tenant_store import TenantStore
 from odea_runtime.bus import Bus, BusError
 from odea_runtime.outbox import Outbox
 from odea_runtime.postgres import Database
@@ -131,7 +133,14 @@ async def test_a_revocation_that_the_bus_did_not_hear_is_told_by_the_outbox(
     settings = settings_for(breakable_nats.url, settings.database_url.get_secret_value())
     storage, bus = Database(settings, "odea_keys", "keys"), Bus(settings, "keys")
     outbox = Outbox(storage, bus)
-    handlers = Handlers(Store(storage), Keyring(settings.peppers()), Announcer(bus, outbox), timeout_s=5)
+    repeats = Repeats(storage.queries, keep_s=3600)
+    handlers = Handlers(
+        Store(storage, repeats),
+        TenantStore(storage, repeats),
+        Keyring(settings.peppers()),
+        Announcer(bus, outbox),
+        timeout_s=5,
+    )
     await storage.start()
     await bus.start()
     relay = asyncio.create_task(outbox.run())

@@ -24,8 +24,10 @@ from odea_contracts.tenants import Tenant
 from odea_keys.announcer import Announcer
 from odea_keys.handlers import Handlers
 from odea_keys.keyring import Keyring
+from odea_keys.repeats import Repeats
 from odea_keys.settings import KeysSettings
 from odea_keys.store import Store
+from odea_keys.tenant_store import TenantStore
 from odea_runtime.bus import Bus
 from odea_runtime.outbox import Outbox
 from odea_runtime.postgres import Database
@@ -164,7 +166,10 @@ async def test_every_class_of_refusal_asks_the_storage_the_same(
     await storage.start()
     bus = Bus(own, "tests")
     announcer = Announcer(bus, Outbox(storage, bus))
-    handlers = Handlers(Store(storage), Keyring(own.peppers()), announcer, timeout_s=5)
+    repeats = Repeats(storage.queries, keep_s=3600)
+    handlers = Handlers(
+        Store(storage, repeats), TenantStore(storage, repeats), Keyring(own.peppers()), announcer, timeout_s=5
+    )
     sent: Counter[str] = Counter()
 
     def log(query: LoggedQuery) -> None:

@@ -15,7 +15,8 @@ from integration.quota.harness import calling, open_hall, release, reserve, sett
 from integration.quota.replicas import environ_of, replicas
 from odea_contracts import subjects
 from odea_contracts.base import Message
-from odea_contracts.plans import ACCOUNT_GET, Account, AccountRef
+from odea_contracts.keys import KeyEvent
+from odea_contracts.plans import ACCOUNT_GET, ACCOUNT_SET, Account, AccountRef, AccountSet, Overrides
 from odea_contracts.quota import RELEASE, RESERVE, SETTLE, Released, Reserved, Settled
 from odea_contracts.tenants import TenantEvent
 from odea_runtime.bus import Bus
@@ -89,6 +90,36 @@ async def test_a_tenant_without_a_plan_gets_the_default_one(bus: Bus) -> None:
     account = await _account(bus, tenant.tenant_id)
     assert account is not None
     assert account.plan == "default"
+
+
+async def test_a_key_with_limits_of_its_own_gets_them_once(bus: Bus) -> None:
+    """A later change of the account is not undone by a second delivery."""
+    tenant_id, key_id = new_id("ten"), new_id("key")
+    overrides = Overrides(units=1_234, requests_per_minute=7, in_flight_max=2)
+    event = KeyEvent(tenant_id=tenant_id, key_id=key_id, plan="small", overrides=overrides)
+    await _publish(bus, subjects.KEYS_ISSUED, event)
+
+    async def opened() -> bool:
+        return await _account(bus, key_id) is not None
+
+    await until(opened)
+    account = await _account(bus, key_id)
+    assert account is not None
+    assert (account.plan, account.overrides) == ("small", overrides)
+    balance = account.balance
+    assert (balance.limit, balance.remaining, balance.in_flight_max) == (1_234, 1_234, 2)
+    changed = AccountSet(account_id=key_id, tenant_id=tenant_id, plan="small", overrides=Overrides(units=5))
+    assert isinstance(await bus.call(ACCOUNT_SET, changed), Account)
+    await _publish(bus, subjects.KEYS_ISSUED, event)
+
+    async def handled() -> bool:
+        info = await bus.client.jetstream().consumer_info(subjects.STREAM_EVENTS, subjects.DURABLE_QUOTA_KEYS)
+        return info.num_pending == 0 and info.num_ack_pending == 0
+
+    await until(handled)
+    account = await _account(bus, key_id)
+    assert account is not None
+    assert (account.overrides, account.balance.limit) == (Overrides(units=5), 5)
 
 
 async def test_an_event_that_never_succeeds_is_tried_again_and_then_set_aside(bus: Bus) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import pytest
 from odea_contracts.keys import Principal, Refusal, Refused, Scope
 from odea_contracts.keytext import parse_key
 from odea_keys import keyring
-from odea_keys.keyring import Keyring, NewSecret, StoredSecret, UnknownPepperError, ordered_scopes
+from odea_keys.keyring import Keyring, NewSecret, StoredSecret, UnknownPepperError, canonical_cidrs, ordered_scopes
 from odea_keys.peppers import Pepper
 
 OLD = Pepper(pepper_id="p1", value=b"\x5e" * 32)
@@ -32,6 +33,7 @@ def stored(secret: NewSecret) -> StoredSecret:
         key_id="key_1",
         scopes=(Scope.SPEECH, Scope.ADMIN),
         own_account=False,
+        allowed_cidrs=(),
         pepper_id=secret.pepper_id,
         hash=secret.hash,
         expires_at_ms=None,
@@ -51,6 +53,7 @@ UNKNOWN = StoredSecret(
     key_id="",
     scopes=(),
     own_account=False,
+    allowed_cidrs=(),
     pepper_id="",
     hash=b"",
     expires_at_ms=None,
@@ -168,3 +171,31 @@ def test_a_missing_pepper_is_trouble_and_no_refusal() -> None:
 
 def test_scopes_are_kept_once_and_in_order() -> None:
     assert ordered_scopes([Scope.ADMIN, Scope.SPEECH, Scope.ADMIN]) == (Scope.SPEECH, Scope.ADMIN)
+
+
+def test_a_derived_secret_can_be_made_again_from_all_three_and_from_nothing_less() -> None:
+    rotated = Keyring((NEW, OLD))
+    salt = bytes(range(64))
+    secret = rotated.derived_secret(salt, "order-7")
+    text = Keyring((OLD, NEW)).derive_again(secret.public_id, secret.pepper_id, salt, "order-7")
+    assert text == secret.text
+    parsed = parse_key(text)
+    assert parsed is not None
+    assert isinstance(rotated.judge(stored(secret), parsed.digest), Principal)
+    others = (
+        rotated.derive_again(secret.public_id, OLD.pepper_id, salt, "order-7"),
+        rotated.derive_again(secret.public_id, secret.pepper_id, salt[::-1], "order-7"),
+        rotated.derive_again(secret.public_id, secret.pepper_id, salt, "order-8"),
+    )
+    assert len({text, *others}) == 4
+    with pytest.raises(UnknownPepperError):
+        Keyring((OLD,)).derive_again(secret.public_id, secret.pepper_id, salt, "order-7")
+
+
+def test_networks_have_one_form() -> None:
+    given = ("192.0.2.0/24", "192.0.2.0/24", "198.51.100.7", "2001:DB8:0::/32")
+    assert canonical_cidrs(given) == ("192.0.2.0/24", "198.51.100.7/32", "2001:db8::/32")
+    assert canonical_cidrs(()) == ()
+    for bad in ("192.0.2.1/24", "::ffff:192.0.2.0/120", "192.0.2.0/33", "x"):
+        with pytest.raises(ValueError, match=re.escape(bad.partition("/")[0])):
+            canonical_cidrs((bad,))

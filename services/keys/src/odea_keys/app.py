@@ -11,10 +11,14 @@ import structlog
 
 from odea_contracts.subjects import KEYS
 from odea_keys.announcer import Announcer
+from odea_keys.forgetter import Forgetter
 from odea_keys.handlers import Handlers
 from odea_keys.keyring import Keyring
+from odea_keys.repeats import Repeats
 from odea_keys.settings import KeysSettings
 from odea_keys.store import Store
+from odea_keys.tenant_store import TenantStore
+from odea_runtime.background import running
 from odea_runtime.bus import Bus
 from odea_runtime.health import OpsServer
 from odea_runtime.migrations import await_schema, migrate
@@ -34,8 +38,10 @@ async def serve(settings: KeysSettings, stop: asyncio.Event) -> None:
     bus = Bus(settings, KEYS, router)
     outbox = Outbox(database, bus)
     tasks = Tasks(settings.tasks_max)
+    repeats = Repeats(database.queries, keep_s=settings.idempotency_keep_s)
     handlers = Handlers(
-        Store(database),
+        Store(database, repeats),
+        TenantStore(database, repeats),
         Keyring(settings.peppers()),
         Announcer(bus, outbox),
         timeout_s=settings.database_timeout_s,
@@ -45,7 +51,8 @@ async def serve(settings: KeysSettings, stop: asyncio.Event) -> None:
     async with OpsServer(settings.ops_address, {"bus": bus.check, "database": database.check}):
         work = asyncio.create_task(_work(bus, outbox))
         try:
-            await _until(stop, work)
+            async with running(Forgetter(database, repeats).run()):
+                await _until(stop, work)
         finally:
             await bus.stop_serving()
             await tasks.drain(settings.drain_s)

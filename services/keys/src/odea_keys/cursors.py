@@ -4,8 +4,9 @@ A cursor names the last row that was shown, not a count of rows, so rows that co
 """
 
 import base64
-import binascii
+import re
 from enum import StrEnum
+from typing import Final
 
 
 class ListKind(StrEnum):
@@ -14,6 +15,10 @@ class ListKind(StrEnum):
     TENANTS = "t"
     KEYS = "k"
     AUDIT = "a"
+
+
+_ID: Final = re.compile("[A-Za-z0-9_]{1,64}")
+_FORMS: Final = {ListKind.TENANTS: _ID, ListKind.KEYS: _ID, ListKind.AUDIT: re.compile("[1-9][0-9]{0,17}")}
 
 
 def write_cursor(kind: ListKind, last: str) -> str:
@@ -31,8 +36,9 @@ def read_cursor(kind: ListKind, cursor: str | None) -> str | None:
         return None
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
-    except (binascii.Error, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ValueError("not a cursor") from error
-    if not text.startswith(kind.value) or write_cursor(kind, text[1:]) != cursor:
+    last = text[1:]
+    if not text.startswith(kind.value) or not _FORMS[kind].fullmatch(last) or write_cursor(kind, last) != cursor:
         raise ValueError("a cursor of another list")
-    return text[1:]
+    return last

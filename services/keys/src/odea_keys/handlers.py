@@ -6,9 +6,12 @@ from typing import Final, TypeVar
 
 import structlog
 from faststream.nats import NatsRouter
+from msgspec import UNSET
+from msgspec.structs import replace
 from prometheus_client import Counter
 
-from odea_contracts import keys, tenants
+from odea_contracts import audit, keys, tenants
+from odea_contracts.audit import AuditList, AuditPage, AuditPageReply
 from odea_contracts.base import Endpoint, Message
 from odea_contracts.errors import ErrorCode, Failure, failure
 from odea_contracts.keys import (
@@ -22,17 +25,29 @@ from odea_contracts.keys import (
     KeyPageReply,
     KeyRef,
     KeyReply,
+    KeyUpdate,
     Principal,
     Refused,
     Rotate,
     Verify,
     VerifyReply,
 )
-from odea_contracts.tenants import Tenant, TenantCreate, TenantList, TenantPage, TenantPageReply, TenantRef, TenantReply
+from odea_contracts.tenants import (
+    Tenant,
+    TenantCreate,
+    TenantList,
+    TenantPage,
+    TenantPageReply,
+    TenantRef,
+    TenantReply,
+    TenantUpdate,
+)
 from odea_keys.announcer import Announcer
 from odea_keys.cursors import ListKind, read_cursor, write_cursor
-from odea_keys.keyring import Keyring, UnknownPepperError
-from odea_keys.store import Store
+from odea_keys.keyring import Keyring, NewSecret, UnknownPepperError, canonical_cidrs
+from odea_keys.repeats import Named, Operation, named
+from odea_keys.store import Made, Store
+from odea_keys.tenant_store import TenantStore
 from odea_runtime.bus import UnavailableError
 from odea_runtime.serving import serve
 from odea_runtime.tasks import Tasks
@@ -41,6 +56,9 @@ T = TypeVar("T")
 RequestT = TypeVar("RequestT", bound=Message)
 ReplyT = TypeVar("ReplyT")
 
+NO_OWN_ACCOUNT: Final = failure(
+    ErrorCode.INVALID_VALUE, "A key has limits of its own only with an account of its own.", param="overrides"
+)
 BAD_CURSOR: Final = failure(ErrorCode.INVALID_VALUE, "No page of this list gave this cursor.", param="cursor")
 _VERIFICATIONS = Counter("odea_keys_verifications_total", "Keys checked, by what came of it", ["outcome"])
 
@@ -49,14 +67,18 @@ class Handlers:
     """The service's answers.
 
     Args:
-        store: what is remembered.
+        store: what is remembered of keys.
+        tenants: what is remembered of tenants, and of all changes.
         keyring: what makes a key good.
         announcer: who else hears of a change.
         timeout_s: how long the storage may take for one request.
     """
 
-    def __init__(self, store: Store, keyring: Keyring, announcer: Announcer, *, timeout_s: float) -> None:
+    def __init__(
+        self, store: Store, tenants: TenantStore, keyring: Keyring, announcer: Announcer, *, timeout_s: float
+    ) -> None:
         self._store = store
+        self._tenants = tenants
         self._keyring = keyring
         self._announcer = announcer
         self._timeout_s = timeout_s
@@ -71,13 +93,16 @@ class Handlers:
         answer(keys.ISSUE, self.issue)
         answer(keys.ROTATE, self.rotate)
         answer(keys.REVOKE, self.revoke)
+        answer(keys.UPDATE, self.update)
         answer(keys.GET, self.get)
         answer(keys.LIST, self.list)
         answer(tenants.TENANT_CREATE, self.tenant_create)
         answer(tenants.TENANT_GET, self.tenant_get)
         answer(tenants.TENANT_LIST, self.tenant_list)
+        answer(tenants.TENANT_UPDATE, self.tenant_update)
         answer(tenants.TENANT_SUSPEND, self.tenant_suspend)
         answer(tenants.TENANT_RESUME, self.tenant_resume)
+        answer(audit.AUDIT_LIST, self.audit_list)
 
     async def verify(self, request: Verify) -> VerifyReply:
         """Who calls with this key, or why it is refused."""
@@ -91,21 +116,36 @@ class Handlers:
 
     async def issue(self, request: Issue) -> IssueReply:
         """A new key, its text included."""
-        secret = self._keyring.new_secret()
-        key = await self._in_time(self._store.issue(request, secret))
-        if isinstance(key, Failure):
-            return key
-        self._announcer.committed()
-        return Issued(key=key, secret=secret.text)
+        if request.overrides is not UNSET and not request.own_account:
+            return NO_OWN_ACCOUNT
+        try:
+            request = replace(request, allowed_cidrs=canonical_cidrs(request.allowed_cidrs))
+        except ValueError as error:
+            return _bad_network(error)
+        change = named(Operation.ISSUE, request)
+        secret = self._new_secret(change)
+        made = await self._in_time(self._store.issue(request, secret, change))
+        if not isinstance(made, Failure):
+            self._announcer.committed()
+        return self._shown(made, secret, change)
 
     async def rotate(self, request: Rotate) -> IssueReply:
         """The key with a new secret, its text included."""
-        secret = self._keyring.new_secret()
-        key = await self._in_time(self._store.rotate(request, secret))
-        if isinstance(key, Failure):
-            return key
-        await self._announce(key)
-        return Issued(key=key, secret=secret.text)
+        change = named(Operation.ROTATE, request)
+        secret = self._new_secret(change)
+        made = await self._in_time(self._store.rotate(request, secret, change))
+        if not isinstance(made, Failure):
+            await self._announce(made.key)
+        return self._shown(made, secret, change)
+
+    async def update(self, request: KeyUpdate) -> KeyReply:
+        """The key as it is from now on."""
+        if request.allowed_cidrs is not UNSET:
+            try:
+                request = replace(request, allowed_cidrs=canonical_cidrs(request.allowed_cidrs))
+            except ValueError as error:
+                return _bad_network(error)
+        return await self._announce(await self._in_time(self._store.update(request)))
 
     async def revoke(self, request: KeyRef) -> KeyReply:
         """The key, which is good for nothing from now on."""
@@ -130,13 +170,13 @@ class Handlers:
 
     async def tenant_create(self, request: TenantCreate) -> TenantReply:
         """The tenant of this name."""
-        tenant = await self._in_time(self._store.create_tenant(request))
+        tenant = await self._in_time(self._tenants.create(request, named(Operation.TENANT_CREATE, request)))
         self._announcer.committed()
         return tenant
 
     async def tenant_get(self, request: TenantRef) -> TenantReply:
         """The tenant."""
-        return await self._in_time(self._store.tenant(request.tenant_id))
+        return await self._in_time(self._tenants.get(request.tenant_id))
 
     async def tenant_list(self, request: TenantList) -> TenantPageReply:
         """A page of all tenants."""
@@ -144,20 +184,63 @@ class Handlers:
             after = read_cursor(ListKind.TENANTS, request.cursor)
         except ValueError:
             return BAD_CURSOR
-        found = await self._in_time(self._store.tenants(after=after, limit=request.limit + 1))
+        found = await self._in_time(self._tenants.page(after=after, limit=request.limit + 1))
         page = found[: request.limit]
         more = len(found) > len(page)
         return TenantPage(
             tenants=page, next_cursor=write_cursor(ListKind.TENANTS, page[-1].tenant_id) if more else None
         )
 
+    async def tenant_update(self, request: TenantUpdate) -> TenantReply:
+        """The tenant under its new name."""
+        tenant = await self._in_time(self._tenants.update(request))
+        self._announcer.committed()
+        return tenant
+
     async def tenant_suspend(self, request: TenantRef) -> TenantReply:
         """The tenant, none of whose keys is good from now on."""
-        return await self._announce(await self._in_time(self._store.suspend(request)))
+        return await self._announce(await self._in_time(self._tenants.suspend(request)))
 
     async def tenant_resume(self, request: TenantRef) -> TenantReply:
         """The tenant, whose keys are good again."""
-        return await self._announce(await self._in_time(self._store.resume(request)))
+        return await self._announce(await self._in_time(self._tenants.resume(request)))
+
+    async def audit_list(self, request: AuditList) -> AuditPageReply:
+        """A page of the changes that were made, newest first."""
+        try:
+            row = read_cursor(ListKind.AUDIT, request.cursor)
+            before = None if row is None else int(row)
+        except ValueError:
+            return BAD_CURSOR
+        found = await self._in_time(self._tenants.audit(request, before=before, limit=request.limit + 1))
+        page = found[: request.limit]
+        more = len(found) > len(page)
+        return AuditPage(
+            entries=tuple(entry for _, entry in page),
+            next_cursor=write_cursor(ListKind.AUDIT, str(page[-1][0])) if more else None,
+        )
+
+    def _new_secret(self, change: Named | None) -> NewSecret:
+        if change is None:
+            return self._keyring.new_secret()
+        return self._keyring.derived_secret(change.salt, change.name)
+
+    def _shown(self, made: Made | Failure, secret: NewSecret, change: Named | None) -> IssueReply:
+        """The answer with the key's text: that of the new secret, or once more that of the one made before."""
+        if isinstance(made, Failure):
+            return made
+        earlier = made.earlier
+        if earlier is None or change is None:
+            return Issued(key=made.key, secret=secret.text)
+        try:
+            text = self._keyring.derive_again(earlier.public_id, earlier.pepper_id, earlier.salt, change.name)
+        except UnknownPepperError:
+            return failure(
+                ErrorCode.CONFLICT,
+                f"This was done before, and made the key {made.key.key_id}; its secret cannot be shown again.",
+                param="idempotency_key",
+            )
+        return Issued(key=made.key, secret=text)
 
     async def _verify(self, request: Verify) -> Principal | Refused:
         stored = await self._store.find_secret(request.public_id)
@@ -183,3 +266,7 @@ class Handlers:
             case _:
                 pass
         return changed
+
+
+def _bad_network(error: ValueError) -> Failure:
+    return failure(ErrorCode.INVALID_VALUE, f"This is no list of networks: {error}.", param="allowed_cidrs")

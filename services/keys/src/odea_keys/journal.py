@@ -1,14 +1,14 @@
 """What is written beside every change, in its transaction: a row of the audit and an event for the outbox."""
 
-from enum import StrEnum
 from typing import Any, Final
 
 import msgspec
 import structlog
 
 from odea_contracts import subjects
-from odea_contracts.base import Message
-from odea_contracts.keys import KeyEvent, Scope
+from odea_contracts.audit import AuditAction, AuditDetail
+from odea_contracts.base import Change
+from odea_contracts.keys import KeyEvent
 from odea_contracts.tenants import TenantEvent
 from odea_runtime.ids import new_uuid
 from odea_runtime.postgres import Connection
@@ -16,37 +16,19 @@ from odea_runtime.postgres import Connection
 SOURCE: Final = f"odea/{subjects.KEYS}"
 
 
-class Action(StrEnum):
-    """The changes that there are; each is told to the bus under the subject of the same name."""
-
-    TENANT_CREATED = "tenant_created"
-    SUSPENDED = "suspended"
-    RESUMED = "resumed"
-    ISSUED = "issued"
-    ROTATED = "rotated"
-    REVOKED = "revoked"
-
-
 _SUBJECTS: Final = {
-    Action.TENANT_CREATED: subjects.KEYS_TENANT_CREATED,
-    Action.SUSPENDED: subjects.KEYS_SUSPENDED,
-    Action.RESUMED: subjects.KEYS_RESUMED,
-    Action.ISSUED: subjects.KEYS_ISSUED,
-    Action.ROTATED: subjects.KEYS_ROTATED,
-    Action.REVOKED: subjects.KEYS_REVOKED,
+    AuditAction.TENANT_CREATED: subjects.KEYS_TENANT_CREATED,
+    AuditAction.TENANT_UPDATED: subjects.KEYS_TENANT_UPDATED,
+    AuditAction.SUSPENDED: subjects.KEYS_SUSPENDED,
+    AuditAction.RESUMED: subjects.KEYS_RESUMED,
+    AuditAction.ISSUED: subjects.KEYS_ISSUED,
+    AuditAction.UPDATED: subjects.KEYS_UPDATED,
+    AuditAction.ROTATED: subjects.KEYS_ROTATED,
+    AuditAction.REVOKED: subjects.KEYS_REVOKED,
 }
 
 
-class Detail(Message, omit_defaults=True):
-    """What the audit keeps of a change besides who, what and when. Nothing here opens anything."""
-
-    name: str | None = None
-    plan: str | None = None
-    public_id: str | None = None
-    scopes: tuple[Scope, ...] | None = None
-    own_account: bool | None = None
-    expires_at_ms: int | None = None
-    grace_ms: int | None = None
+NOTHING: Final = AuditDetail()
 
 
 class Journal:
@@ -58,21 +40,21 @@ class Journal:
     async def record(
         self,
         connection: Connection,
-        action: Action,
+        action: AuditAction,
         event: KeyEvent | TenantEvent,
-        *,
-        actor: str,
-        detail: Detail | None = None,
+        change: Change,
+        detail: AuditDetail = NOTHING,
     ) -> None:
         """Write the change to the audit and its event to the outbox, in the transaction that `connection` is in."""
         await self._queries.add_audit(
             connection,
-            actor=actor,
+            actor=change.actor,
+            origin=change.origin,
             action=action.value,
             tenant_id=event.tenant_id,
             key_id=_key_id(event),
             request_id=structlog.contextvars.get_contextvars().get("request_id"),
-            detail=msgspec.json.encode(detail or Detail()).decode(),
+            detail=msgspec.json.encode(detail).decode(),
         )
         await self._queries.add_event(
             connection, subject=_SUBJECTS[action], event_id=new_uuid(), source=SOURCE, body=msgspec.json.encode(event)

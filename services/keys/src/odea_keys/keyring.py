@@ -5,6 +5,7 @@ public id is compared with a decoy. Who lacks the secret learns nothing else: th
 """
 
 import hmac
+import ipaddress
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from odea_keys.peppers import Pepper
 from odea_runtime.ids import random_base62
 
 HASH_BYTES: Final = 64
+_DERIVED: Final = b"odea: the secret of a change that may be repeated\0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,7 @@ class StoredSecret:
     key_id: str
     scopes: tuple[Scope, ...]
     own_account: bool
+    allowed_cidrs: tuple[str, ...]
     pepper_id: str
     hash: bytes = field(repr=False)
     expires_at_ms: int | None
@@ -66,8 +69,30 @@ class Keyring:
 
     def new_secret(self) -> NewSecret:
         """A secret of 512 random bits under a random public id."""
+        return self._new(encode_secret(secrets.token_bytes(SECRET_BYTES)))
+
+    def derived_secret(self, salt: bytes, name: str) -> NewSecret:
+        """A secret of 512 bits that whoever has the newest pepper, the salt and the name can make again.
+
+        Args:
+            salt: 64 random bytes, used for this secret alone.
+            name: what the caller calls the change that makes the secret.
+        """
+        return self._new(_derive(self._newest, salt, name))
+
+    def derive_again(self, public_id: str, pepper_id: str, salt: bytes, name: str) -> str:
+        """The text of a key whose secret was derived before.
+
+        Raises:
+            UnknownPepperError: from a pepper that is no longer here.
+        """
+        pepper = self._peppers.get(pepper_id)
+        if pepper is None:
+            raise UnknownPepperError(pepper_id)
+        return format_key(public_id, _derive(pepper, salt, name))
+
+    def _new(self, secret: str) -> NewSecret:
         public_id = random_base62(PUBLIC_ID_LENGTH)
-        secret = encode_secret(secrets.token_bytes(SECRET_BYTES))
         return NewSecret(
             public_id=public_id,
             pepper_id=self._newest.pepper_id,
@@ -96,6 +121,26 @@ def ordered_scopes(scopes: Iterable[Scope]) -> tuple[Scope, ...]:
     return tuple(scope for scope in Scope if scope in given)
 
 
+def canonical_cidrs(cidrs: Iterable[str]) -> tuple[str, ...]:
+    """The same networks in their one text form, each once.
+
+    Raises:
+        ValueError: one of them is no network, or an address with bits behind its prefix; the message names it.
+    """
+    found: dict[str, None] = {}
+    for cidr in cidrs:
+        network = ipaddress.ip_network(cidr)
+        if isinstance(network, ipaddress.IPv6Network) and network.network_address.ipv4_mapped:
+            raise ValueError(f"'{cidr}' is an IPv4 network; write it as one")
+        found[str(network)] = None
+    return tuple(found)
+
+
+def _derive(pepper: Pepper, salt: bytes, name: str) -> str:
+    # The label and the length set it apart from what `_hash` is given, which is 64 bytes.
+    return encode_secret(hmac.digest(pepper.value, _DERIVED + salt + name.encode(), "sha512"))
+
+
 def _hash(pepper: Pepper, digest: str) -> bytes:
     return hmac.digest(pepper.value, bytes.fromhex(digest), "sha512")
 
@@ -122,4 +167,5 @@ def _principal(stored: StoredSecret) -> Principal:
         scopes=stored.scopes,
         accounts=accounts,
         expires_at_ms=stored.expires_at_ms,
+        allowed_cidrs=stored.allowed_cidrs,
     )

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 from odea_keys.peppers import Pepper, parse_peppers
 from odea_runtime.settings import DatabaseSettings
@@ -19,6 +19,8 @@ class KeysSettings(DatabaseSettings):
     keys_peppers: Annotated[SecretStr, AfterValidator(_check_peppers)]
     """`id:hex`, separated by commas, 32 bytes each at least. The first one hashes new secrets. A new pepper is added at
     the end everywhere before it becomes the first; one that hashed living secrets must stay."""
+    idempotency_keep_s: Annotated[float, Field(ge=60, le=30 * 24 * 3600)] = 24 * 3600.0
+    """How long the name of a repeatable change is remembered: as long as its secret can be shown again by a repeat."""
 
     def peppers(self) -> tuple[Pepper, ...]:
         """The peppers, read."""

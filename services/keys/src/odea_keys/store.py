@@ -1,26 +1,26 @@
-"""Tenants, keys and secrets in PostgreSQL: rows to structs, violated constraints to outcomes.
+"""Keys and secrets in PostgreSQL: rows to structs, violated constraints to outcomes.
 
 Every change is one transaction with its audit row and its event. Which of two callers wins is decided by a constraint,
 a row lock or the `WHERE` of the changing statement, never by a look beforehand.
 """
 
-from collections.abc import Mapping
-from typing import Any, Final, TypeVar
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
 
 import asyncpg
-import msgspec
+from msgspec import UNSET
 
+from odea_contracts.audit import AuditAction, AuditDetail
 from odea_contracts.errors import ErrorCode, Failure, failure
-from odea_contracts.keys import Issue, Key, KeyEvent, KeyRef, Rotate
-from odea_contracts.tenants import Tenant, TenantCreate, TenantEvent, TenantRef
-from odea_keys.journal import Action, Detail, Journal
+from odea_contracts.keys import Issue, Key, KeyEvent, KeyRef, KeyUpdate, Rotate
+from odea_keys.journal import Journal
 from odea_keys.keyring import NewSecret, StoredSecret, ordered_scopes
+from odea_keys.repeats import Earlier, Named, RefusedError, Repeats
+from odea_keys.rows import convert
+from odea_keys.tenant_store import NO_TENANT
 from odea_runtime.ids import new_id
 from odea_runtime.postgres import Connection, Database
 
-T = TypeVar("T")
-
-NO_TENANT: Final = failure(ErrorCode.NOT_FOUND, "There is no such tenant.", param="tenant_id")
 NO_KEY: Final = failure(ErrorCode.NOT_FOUND, "There is no such key.", param="key_id")
 DEAD_KEY: Final = failure(ErrorCode.CONFLICT, "The key is revoked or has expired.", param="key_id")
 PAST_EXPIRY: Final = failure(ErrorCode.INVALID_VALUE, "A key must expire in the future.", param="expires_at_ms")
@@ -28,49 +28,34 @@ PAST_EXPIRY: Final = failure(ErrorCode.INVALID_VALUE, "A key must expire in the 
 _OUTCOMES: Final = {"keys_tenant_exists": NO_TENANT, "keys_expire_later": PAST_EXPIRY}
 
 
-class Store:
-    """Everything that the service remembers. Each method may raise `StorageUnavailableError`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A key with a new secret.
 
-    def __init__(self, database: Database) -> None:
+    Attributes:
+        earlier: set where a request before this one has made it, which says what its secret is derived from.
+    """
+
+    key: Key
+    earlier: Earlier | None = None
+
+
+MadeReply: TypeAlias = Made | Failure
+
+
+class Store:
+    """What is remembered of keys. Each method may raise `StorageUnavailableError`."""
+
+    def __init__(self, database: Database, repeats: Repeats) -> None:
         self._database = database
         self._queries: Any = database.queries
         self._journal = Journal(database.queries)
+        self._repeats = repeats
 
     async def find_secret(self, public_id: str) -> StoredSecret:
         """The secret with this public id, its key and its tenant, at this moment; an unknown one too has an answer."""
         async with self._database.connection() as connection:
-            return _to(StoredSecret, await self._queries.find_secret(connection, public_id=public_id))
-
-    async def create_tenant(self, request: TenantCreate) -> Tenant:
-        """A new tenant, or the one that has the name already, unchanged."""
-        name = request.name
-        async with self._database.transaction() as connection:
-            row = await self._queries.add_tenant(connection, tenant_id=new_id("ten"), name=name)
-            if row is None:
-                return _to(Tenant, await self._queries.tenant_named(connection, name=name))
-            event = TenantEvent(tenant_id=row["tenant_id"], name=name, plan=request.plan)
-            detail = Detail(name=name, plan=request.plan)
-            await self._journal.record(connection, Action.TENANT_CREATED, event, actor=request.actor, detail=detail)
-        return _to(Tenant, row)
-
-    async def tenant(self, tenant_id: str) -> Tenant | Failure:
-        """The tenant with this id."""
-        async with self._database.connection() as connection:
-            return await self._tenant(connection, tenant_id)
-
-    async def tenants(self, *, after: str | None, limit: int) -> tuple[Tenant, ...]:
-        """At most `limit` tenants from behind `after`, in order of creation."""
-        async with self._database.connection() as connection:
-            found = self._queries.tenants_after(connection, after=after, limit=limit)
-            return tuple([_to(Tenant, row) async for row in found])
-
-    async def suspend(self, request: TenantRef) -> Tenant | Failure:
-        """Suspend the tenant; repeating it changes nothing."""
-        return await self._turn(self._queries.suspend, Action.SUSPENDED, request)
-
-    async def resume(self, request: TenantRef) -> Tenant | Failure:
-        """End the suspension; repeating it changes nothing."""
-        return await self._turn(self._queries.resume, Action.RESUMED, request)
+            return convert(StoredSecret, await self._queries.find_secret(connection, public_id=public_id))
 
     async def key(self, key_id: str) -> Key | Failure:
         """The key with this id."""
@@ -81,33 +66,48 @@ class Store:
         """At most `limit` keys of the tenant from behind `after`, in order of creation."""
         async with self._database.connection() as connection:
             found = self._queries.keys_after(connection, tenant_id=tenant_id, after=after, limit=limit)
-            page = tuple([_to(Key, row) async for row in found])
-            if not page and isinstance(missing := await self._tenant(connection, tenant_id), Failure):
-                return missing
+            page = tuple([convert(Key, row) async for row in found])
+            if not page and await self._queries.tenant(connection, tenant_id=tenant_id) is None:
+                return NO_TENANT
         return page
 
-    async def issue(self, request: Issue, secret: NewSecret) -> Key | Failure:
-        """A new key with its first secret."""
+    async def issue(self, request: Issue, secret: NewSecret, change: Named | None = None) -> MadeReply:
+        """A new key with its first secret, or the one that this change made before."""
         try:
             async with self._database.transaction() as connection:
-                return await self._issue(connection, request, secret)
+                earlier = await self._repeats.claim(connection, change)
+                if earlier:
+                    return await self._made(connection, earlier.made_id, earlier)
+                key_id = await self._issue(connection, request, secret)
+                await self._repeats.keep(connection, change, made_id=key_id, public_id=secret.public_id)
+                return await self._made(connection, key_id)
         except asyncpg.IntegrityConstraintViolationError as error:
             return _outcome(error)
+        except RefusedError as error:
+            return error.failure
 
-    async def rotate(self, request: Rotate, secret: NewSecret) -> Key | Failure:
+    async def rotate(self, request: Rotate, secret: NewSecret, change: Named | None = None) -> MadeReply:
         """Make `secret` the key's newest; all its others end within the grace."""
-        key_id = request.key_id
-        async with self._database.transaction() as connection:
-            tenant_id = await self._queries.lock_living_key(connection, key_id=key_id)
-            if tenant_id is None:
-                known = await self._key(connection, key_id)
-                return DEAD_KEY if isinstance(known, Key) else known
-            await self._queries.limit_secrets(connection, key_id=key_id, grace_ms=request.grace_ms)
-            await self._add_secret(connection, key_id, secret)
-            event = KeyEvent(tenant_id=tenant_id, key_id=key_id)
-            detail = Detail(public_id=secret.public_id, grace_ms=request.grace_ms)
-            await self._journal.record(connection, Action.ROTATED, event, actor=request.actor, detail=detail)
-            return await self._key(connection, key_id)
+        try:
+            async with self._database.transaction() as connection:
+                earlier = await self._repeats.claim(connection, change)
+                if earlier:
+                    return await self._made(connection, earlier.made_id, earlier)
+                await self._rotate(connection, request, secret)
+                await self._repeats.keep(connection, change, made_id=request.key_id, public_id=secret.public_id)
+                return await self._made(connection, request.key_id)
+        except RefusedError as error:
+            return error.failure
+
+    async def update(self, request: KeyUpdate) -> Key | Failure:
+        """Change what the request names, of a living key."""
+        try:
+            async with self._database.transaction() as connection:
+                tenant_id = await self._lock(connection, request.key_id)
+                await self._update(connection, request, tenant_id)
+                return await self._key(connection, request.key_id)
+        except RefusedError as error:
+            return error.failure
 
     async def revoke(self, request: KeyRef) -> Key | Failure:
         """End the key for ever; repeating it changes nothing."""
@@ -116,10 +116,10 @@ class Store:
             tenant_id = await self._queries.revoke(connection, key_id=key_id)
             if tenant_id is not None:
                 event = KeyEvent(tenant_id=tenant_id, key_id=key_id)
-                await self._journal.record(connection, Action.REVOKED, event, actor=request.actor)
+                await self._journal.record(connection, AuditAction.REVOKED, event, request)
             return await self._key(connection, key_id)
 
-    async def _issue(self, connection: Connection, request: Issue, secret: NewSecret) -> Key | Failure:
+    async def _issue(self, connection: Connection, request: Issue, secret: NewSecret) -> str:
         key_id, scopes = new_id("key"), ordered_scopes(request.scopes)
         await self._queries.add_key(
             connection,
@@ -128,47 +128,75 @@ class Store:
             name=request.name,
             scopes=[scope.value for scope in scopes],
             own_account=request.own_account,
+            allowed_cidrs=request.allowed_cidrs,
             expires_at_ms=request.expires_at_ms,
         )
         await self._add_secret(connection, key_id, secret)
         plan = request.plan if request.own_account else None
-        detail = Detail(
+        detail = AuditDetail(
             name=request.name,
-            plan=plan,
+            plan=plan or UNSET,
             public_id=secret.public_id,
             scopes=scopes,
             own_account=request.own_account,
+            overrides=request.overrides,
+            allowed_cidrs=request.allowed_cidrs or UNSET,
+            expires_at_ms=request.expires_at_ms or UNSET,
+        )
+        event = KeyEvent(tenant_id=request.tenant_id, key_id=key_id, plan=plan, overrides=request.overrides)
+        await self._journal.record(connection, AuditAction.ISSUED, event, request, detail)
+        return key_id
+
+    async def _rotate(self, connection: Connection, request: Rotate, secret: NewSecret) -> None:
+        tenant_id = await self._lock(connection, request.key_id)
+        await self._queries.limit_secrets(connection, key_id=request.key_id, grace_ms=request.grace_ms)
+        await self._add_secret(connection, request.key_id, secret)
+        event = KeyEvent(tenant_id=tenant_id, key_id=request.key_id)
+        detail = AuditDetail(public_id=secret.public_id, grace_ms=request.grace_ms)
+        await self._journal.record(connection, AuditAction.ROTATED, event, request, detail)
+
+    async def _update(self, connection: Connection, request: KeyUpdate, tenant_id: str) -> None:
+        scopes = UNSET if request.scopes is UNSET else ordered_scopes(request.scopes)
+        updated = await self._queries.update_key(
+            connection,
+            key_id=request.key_id,
+            name=None if request.name is UNSET else request.name,
+            scopes=None if scopes is UNSET else [scope.value for scope in scopes],
+            allowed_cidrs=None if request.allowed_cidrs is UNSET else request.allowed_cidrs,
+            sets_expiry=request.expires_at_ms is not UNSET,
+            expires_at_ms=None if request.expires_at_ms is UNSET else request.expires_at_ms,
+        )
+        if updated is None:
+            raise RefusedError(PAST_EXPIRY)
+        detail = AuditDetail(
+            name=request.name,
+            scopes=scopes,
+            allowed_cidrs=request.allowed_cidrs,
             expires_at_ms=request.expires_at_ms,
         )
-        event = KeyEvent(tenant_id=request.tenant_id, key_id=key_id, plan=plan)
-        await self._journal.record(connection, Action.ISSUED, event, actor=request.actor, detail=detail)
-        return await self._key(connection, key_id)
+        event = KeyEvent(tenant_id=tenant_id, key_id=request.key_id)
+        await self._journal.record(connection, AuditAction.UPDATED, event, request, detail)
 
-    async def _turn(self, query: Any, action: Action, request: TenantRef) -> Tenant | Failure:
-        async with self._database.transaction() as connection:
-            row = await query(connection, tenant_id=request.tenant_id)
-            if row is None:
-                return await self._tenant(connection, request.tenant_id)
-            event = TenantEvent(tenant_id=row["tenant_id"], name=row["name"])
-            await self._journal.record(connection, action, event, actor=request.actor)
-        return _to(Tenant, row)
+    async def _lock(self, connection: Connection, key_id: str) -> str:
+        """Its tenant's id; from here on changes of the key wait for this one."""
+        tenant_id: str | None = await self._queries.lock_living_key(connection, key_id=key_id)
+        if tenant_id is None:
+            known = await self._key(connection, key_id)
+            raise RefusedError(DEAD_KEY if isinstance(known, Key) else known)
+        return tenant_id
 
     async def _add_secret(self, connection: Connection, key_id: str, secret: NewSecret) -> None:
         await self._queries.add_secret(
             connection, public_id=secret.public_id, key_id=key_id, pepper_id=secret.pepper_id, hash=secret.hash
         )
 
-    async def _tenant(self, connection: Connection, tenant_id: str) -> Tenant | Failure:
-        row = await self._queries.tenant(connection, tenant_id=tenant_id)
-        return NO_TENANT if row is None else _to(Tenant, row)
+    async def _made(self, connection: Connection, key_id: str, earlier: Earlier | None = None) -> MadeReply:
+        key = await self._key(connection, key_id)
+        return key if isinstance(key, Failure) else Made(key=key, earlier=earlier)
 
     async def _key(self, connection: Connection, key_id: str) -> Key | Failure:
         row = await self._queries.key(connection, key_id=key_id)
-        return NO_KEY if row is None else _to(Key, row)
-
-
-def _to(kind: type[T], row: Mapping[str, Any]) -> T:
-    return msgspec.convert(dict(row), kind)
+        return NO_KEY if row is None else convert(Key, row)
 
 
 def _outcome(error: asyncpg.IntegrityConstraintViolationError) -> Failure:

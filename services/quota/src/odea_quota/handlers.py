@@ -103,4 +103,4 @@ class Handlers:
     async def open_key_account(self, event: KeyEvent) -> None:
         """A key was issued: if it has a budget of its own, open its account. Doing it twice changes nothing."""
         if event.plan and isinstance(event.key_id, str):
-            await self._plans.open_account(event.key_id, event.tenant_id, event.plan)
+            await self._plans.open_account(event.key_id, event.tenant_id, event.plan, event.overrides)

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import asyncpg
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from odea_contracts.errors import ErrorCode, failure
 from odea_contracts.plans import Account as AccountView
@@ -61,32 +62,27 @@ class PlanStore:
             async with self._database.transaction() as connection:
                 window = await self._window_of(connection, command.plan)
                 await self._open(connection, command, window)
-                overrides = None
-                if isinstance(command.overrides, Overrides):
-                    overrides = msgspec.json.encode(command.overrides).decode()
-                moved = await self._queries.move_account(
-                    connection,
-                    account_id=command.account_id,
-                    tenant_id=command.tenant_id,
-                    plan=command.plan,
-                    overrides=overrides,
-                )
-                if not _touched(moved):
+                if not await self._move(connection, command):
                     return failure(ErrorCode.CONFLICT, "The account belongs to another tenant.", param="tenant_id")
                 await self._apply_plan(connection, window, account_id=command.account_id)
         except UnknownPlanError:
             return failure(ErrorCode.NOT_FOUND, "There is no such plan.", param="plan")
         return await self.get_account(command.account_id)
 
-    async def open_account(self, account_id: str, tenant_id: str, plan: str) -> None:
-        """Open an account unless it is open already, under whatever plan.
+    async def open_account(
+        self, account_id: str, tenant_id: str, plan: str, overrides: Overrides | UnsetType = UNSET
+    ) -> None:
+        """Open an account unless it is open already, under whatever plan and with whatever limits.
 
         Raises:
             UnknownPlanError: there is no such plan.
         """
         async with self._database.transaction() as connection:
             window = await self._window_of(connection, plan)
-            await self._open(connection, AccountSet(account_id=account_id, tenant_id=tenant_id, plan=plan), window)
+            command = AccountSet(account_id=account_id, tenant_id=tenant_id, plan=plan, overrides=overrides)
+            if await self._open(connection, command, window) and overrides is not UNSET:
+                await self._move(connection, command)
+                await self._apply_plan(connection, window, account_id=account_id)
 
     async def suspend_account(self, account_id: str, *, suspended: bool) -> AccountReply:
         """Let an account hold nothing more, or let it again. Open holds end as they would."""
@@ -166,9 +162,22 @@ class PlanStore:
             raise UnknownPlanError(plan)
         return Window(window)
 
-    async def _open(self, connection: Connection, command: AccountSet, window: Window) -> None:
+    async def _move(self, connection: Connection, command: AccountSet) -> bool:
+        """Whether the account is the tenant's, and has the plan and the overrides now."""
+        overrides = None if command.overrides is UNSET else msgspec.json.encode(command.overrides).decode()
+        moved = await self._queries.move_account(
+            connection,
+            account_id=command.account_id,
+            tenant_id=command.tenant_id,
+            plan=command.plan,
+            overrides=overrides,
+        )
+        return _touched(moved)
+
+    async def _open(self, connection: Connection, command: AccountSet, window: Window) -> bool:
+        """Whether this opened it."""
         starts_at_ms, ends_at_ms = window_ms(window, await self._queries.read_clock(connection))
-        await self._queries.open_account(
+        opened = await self._queries.open_account(
             connection,
             account_id=command.account_id,
             tenant_id=command.tenant_id,
@@ -176,6 +185,7 @@ class PlanStore:
             window_started_at_ms=starts_at_ms,
             window_ends_at_ms=ends_at_ms,
         )
+        return _touched(opened)
 
     async def _apply_plan(
         self, connection: Connection, window: Window, *, plan: str | None = None, account_id: str | None = None
