@@ -104,6 +104,11 @@ sbom service extra="":
         {{ if extra == "" { "" } else { "--extra " + extra } }} \
         --output-file odea-{{service}}{{ if extra == "" { "" } else { "-" + extra } }}.cdx.json
 
+# Compare what tests render with what Kustomize renders; needs kubectl
+[group('cluster')]
+manifests-test *args:
+    uv run pytest tests/deploy/test_manifests.py "$@"
+
 # How fast the ledger is, beside its floors
 [group('measure')]
 bench-quota *args:

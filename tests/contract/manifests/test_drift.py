@@ -1,0 +1,233 @@
+"""What the manifests say of the code is what the code says: verbs, settings, ports, probes, times, versions."""
+
+import asyncio
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, Final
+
+import pytest
+
+from odea_gateway.settings import GatewaySettings
+from odea_keys.settings import KeysSettings
+from odea_quota.settings import QuotaSettings
+from odea_runtime import service as runtime_service
+from odea_runtime.health import OpsServer
+from odea_runtime.settings import PREFIX, Address, Settings, load
+from odea_synth.settings import SynthSettings
+from support.kustomize import Object, containers_of
+from support.lock import SERVICES, version
+from support.manifests import (
+    OVERLAYS,
+    environ,
+    kind,
+    name,
+    own_containers,
+    pod,
+    pod_labels,
+    secrets,
+    workloads,
+)
+
+MODELS: Final[Mapping[str, type[Settings]]] = {
+    "gateway": GatewaySettings,
+    "keys": KeysSettings,
+    "quota": QuotaSettings,
+    "synth": SynthSettings,
+}
+DATABASE: Final = {"keys", "quota", "synth"}
+every_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
+
+
+@pytest.fixture(scope="module")
+def verbs() -> Mapping[str, set[str]]:
+    """The commands of every service, as its entry point hands them to the runtime."""
+    found: dict[str, set[str]] = {}
+
+    def record(service: str, _model: type[Settings], commands: dict[str, Any]) -> None:
+        found[service] = set(commands)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for service in SERVICES:
+            module = import_module(f"odea_{service}.__main__")
+            assert module.main is runtime_service.main
+            patch.setattr(module, "main", record)
+            module.run()
+    return found
+
+
+@every_overlay
+def test_every_service_is_there_with_commands_that_it_has(overlay: str, verbs: Mapping[str, set[str]]) -> None:
+    used: dict[str, set[str]] = {}
+    for service, _, container in own_containers(overlay):
+        assert "command" not in container, "the image knows its program"
+        used.setdefault(service, set()).update(container["args"])
+    assert set(used) == set(SERVICES)
+    for service, arguments in used.items():
+        assert arguments <= verbs[service]
+        assert arguments >= ({"serve", "migrate", "await-schema"} if service in DATABASE else {"serve"})
+
+
+@every_overlay
+def test_every_tag_name_and_label_carries_the_version(overlay: str) -> None:
+    for service, workload, container in own_containers(overlay):
+        tag = str(container["image"]).rpartition(":")[2]
+        variants = {version(), f"{version()}-piper"} if service == "synth" else {version()}
+        assert tag in variants
+        assert workload["metadata"]["labels"]["app.kubernetes.io/version"] == version()
+        assert pod_labels(workload)["app.kubernetes.io/version"] == version()
+        if workload["kind"] == "Job":
+            assert name(workload).endswith(f"-{version().replace('.', '-')}")
+
+
+def test_in_development_every_process_starts_with_what_it_is_given() -> None:
+    """The settings themselves read the environment, the Secrets filled in."""
+    seen: set[str] = set()
+    for service, _, container in own_containers("dev"):
+        load(MODELS[service], environ(container, secrets("dev")))
+        seen.add(service)
+    assert seen == set(SERVICES)
+
+
+@every_overlay
+def test_every_variable_is_a_setting_and_none_that_is_required_lacks(overlay: str) -> None:
+    for service, workload, container in own_containers(overlay):
+        fields = MODELS[service].model_fields
+        known = {f"{PREFIX}{field.upper()}" for field in fields}
+        files = {f"{variable}_FILE" for variable in known}
+        given = {entry["name"] for entry in container["env"]}
+        assert given <= known | files, f"{name(workload)} sets what nobody reads"
+        required = {f"{PREFIX}{field.upper()}" for field, info in fields.items() if info.is_required()}
+        assert required <= given | {variable.removesuffix("_FILE") for variable in given}, name(workload)
+
+
+@every_overlay
+def test_secrets_come_by_reference_and_each_service_sees_its_own(overlay: str) -> None:
+    for service, workload, container in own_containers(overlay):
+        assert "envFrom" not in container
+        fields = MODELS[service].model_fields
+        for entry in container["env"]:
+            field = fields.get(str(entry["name"]).removeprefix(PREFIX).lower())
+            secret = field is not None and "SecretStr" in str(field.annotation)
+            reference = entry.get("valueFrom", {}).get("secretKeyRef")
+            assert secret == (reference is not None), f"{name(workload)}: {entry['name']}"
+            if reference:
+                assert reference == {"name": f"odea-{service}", "key": entry["name"]}
+
+
+def test_the_secrets_of_development_hold_what_is_asked_for_and_nothing_else() -> None:
+    asked: dict[str, set[str]] = {}
+    for workload in workloads("dev"):
+        for container in containers_of(workload):
+            for entry in container.get("env", ()):
+                if reference := entry.get("valueFrom", {}).get("secretKeyRef"):
+                    asked.setdefault(reference["name"], set()).add(reference["key"])
+        for volume in pod(workload).get("volumes", ()):
+            if "secret" in volume:
+                asked.setdefault(volume["secret"]["secretName"], set())
+    held = {who: set(data) for who, data in secrets("dev").items()}
+    assert set(asked) == set(held)
+    assert all(held[who] == keys for who, keys in asked.items() if keys)
+
+
+@every_overlay
+def test_production_brings_no_secret(overlay: str) -> None:
+    assert bool(kind(overlay, "Secret")) == (overlay == "dev")
+
+
+def _given(container: Object, service: str) -> Settings:
+    """The settings that do not come from Secrets, over their defaults."""
+    values = {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
+    fields = MODELS[service].model_fields
+    good = {"ODEA_NATS_URL": "nats://x", "ODEA_DATABASE_URL": "postgresql://x", "ODEA_KEYS_PEPPERS": f"a:{'ab' * 32}"}
+    needed = {key: text for key, text in good.items() if key.removeprefix(PREFIX).lower() in fields}
+    return load(MODELS[service], needed | values)
+
+
+def _serving(overlay: str) -> list[tuple[str, Object, Object]]:
+    return [found for found in own_containers(overlay) if found[2]["args"] == ["serve"]]
+
+
+@every_overlay
+def test_ports_are_where_the_settings_listen(overlay: str) -> None:
+    for service, _, container in _serving(overlay):
+        settings = _given(container, service)
+        expected = {"ops": settings.ops_address.port}
+        assert settings.ops_address.host == "0.0.0.0"
+        if isinstance(settings, GatewaySettings):
+            expected["http"] = settings.gateway_address.port
+            assert settings.gateway_address.host == "0.0.0.0"
+        assert {port["name"]: port["containerPort"] for port in container["ports"]} == expected
+
+
+@every_overlay
+async def test_probes_ask_what_is_answered(overlay: str) -> None:
+    """Of the real server: what starts and lives is not judged by what lies outside the process, what is ready is."""
+
+    async def fault() -> str | None:
+        return "the bus is away"
+
+    async with OpsServer(Address("127.0.0.1", 0), {"bus": fault}) as ops:
+        for _, _, container in _serving(overlay):
+            answers = {probe: container[f"{probe}Probe"]["httpGet"] for probe in ("startup", "liveness", "readiness")}
+            assert {get["port"] for get in answers.values()} == {"ops"}
+            statuses = {
+                probe: await asyncio.to_thread(_status, f"http://127.0.0.1:{ops.port}{get['path']}")
+                for probe, get in answers.items()
+            }
+            assert statuses == {"startup": 200, "liveness": 200, "readiness": 503}
+
+
+def _status(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as refused:
+        return refused.code
+
+
+@every_overlay
+def test_a_pod_may_take_as_long_to_end_as_its_settings_let_it(overlay: str) -> None:
+    drains: dict[str, float] = {}
+    for service, workload, container in _serving(overlay):
+        settings = _given(container, service)
+        needed = settings.drain_s + float(getattr(settings, "unready_s", 0))
+        needed += float(container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0))
+        assert pod(workload)["terminationGracePeriodSeconds"] >= needed + 5, name(workload)
+        drains[service] = settings.drain_s
+    assert drains["synth"] >= drains["gateway"], "a stream ends when either of its ends does"
+
+
+@every_overlay
+def test_selectors_find_what_they_are_meant_for(overlay: str) -> None:
+    pods = {name(one): pod_labels(one) for one in workloads(overlay)}
+    for one in kind(overlay, "Service", "PodDisruptionBudget"):
+        selector = one["spec"]["selector"]
+        wanted = selector.get("matchLabels", selector) if one["kind"] != "Service" else selector
+        found = [who for who, labels in pods.items() if wanted.items() <= labels.items()]
+        assert found == [name(one).removesuffix("-servers")]
+    for one in workloads(overlay):
+        if one["kind"] in {"Deployment", "StatefulSet"}:
+            assert one["spec"]["selector"]["matchLabels"].items() <= pods[name(one)].items()
+    for one in kind(overlay, "HorizontalPodAutoscaler"):
+        target = one["spec"]["scaleTargetRef"]
+        (scaled,) = [work for work in kind(overlay, target["kind"]) if name(work) == target["name"]]
+        assert "replicas" not in scaled["spec"], "two would say how many there are"
+
+
+@every_overlay
+def test_a_rollout_never_has_fewer_than_before(overlay: str) -> None:
+    for one in kind(overlay, "Deployment"):
+        assert one["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+
+
+def test_production_survives_a_node() -> None:
+    autoscalers = {name(one): one["spec"]["minReplicas"] for one in kind("production", "HorizontalPodAutoscaler")}
+    assert set(autoscalers) == {f"odea-{service}" for service in SERVICES}
+    assert min(autoscalers.values()) >= 2
+    budgets = {name(one) for one in kind("production", "PodDisruptionBudget")}
+    assert budgets == {*autoscalers, "odea-nats"}
+    assert all(pod(one)["affinity"]["podAntiAffinity"] for one in kind("production", "Deployment", "StatefulSet"))
+    (nats,) = kind("production", "StatefulSet")
+    assert nats["spec"]["replicas"] == 3
