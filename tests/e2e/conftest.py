@@ -5,10 +5,12 @@ import tempfile
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
-from odea_contracts import plans, tenants
+from e2e.console import client_with
+from odea_contracts import keys, plans, tenants
 from odea_local.embedded import EmbeddedStack, embedded_stack
 from odea_runtime.bus import Bus
 from odea_runtime.settings import Settings, load
@@ -41,3 +43,15 @@ async def tenant(operator: Operator) -> tuple[tenants.Tenant, str]:
     """A tenant of the test's own with a generous plan, and its key."""
     plan = plans.Plan(name="e2e", units=1_000_000, requests_per_minute=1_000_000, requests_burst=1_000_000)
     return await operator.new_tenant(plan)
+
+
+@pytest.fixture
+async def admin(
+    stack: EmbeddedStack, operator: Operator, tenant: tuple[tenants.Tenant, str]
+) -> AsyncGenerator[httpx.AsyncClient]:
+    """Somebody with an admin key."""
+    issue = keys.Issue(tenant_id=tenant[0].tenant_id, name="operator", scopes=(keys.Scope.ADMIN,))
+    issued = await operator.bus.call(keys.ISSUE, issue)
+    assert isinstance(issued, keys.Issued), issued
+    async with client_with(stack, issued.secret) as client:
+        yield client

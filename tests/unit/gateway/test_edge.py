@@ -13,12 +13,21 @@ from odea_gateway.settings import GatewaySettings
 from odea_gateway.trace import trace_of
 from odea_runtime.settings import load
 
-QUIET = load(GatewaySettings, {"ODEA_NATS_URL": "nats://unused", "ODEA_ACCESS_LOG": "false"})
-TALKING = load(GatewaySettings, {"ODEA_NATS_URL": "nats://unused"})
+
+def settings(**changes: str) -> GatewaySettings:
+    given = {"nats_url": "nats://unused", "access_log": "false", **changes}
+    return load(GatewaySettings, {f"ODEA_{name.upper()}": value for name, value in given.items()})
+
+
+QUIET = settings()
+TALKING = settings(access_log="true")
 
 
 def scope(*headers: tuple[bytes, bytes], path: bytes = b"/v1/me") -> HTTPScope:
-    return cast("HTTPScope", {"type": "http", "method": "GET", "raw_path": path, "headers": list(headers)})
+    return cast(
+        "HTTPScope",
+        {"type": "http", "method": "GET", "raw_path": path, "headers": list(headers), "client": ("192.0.2.7", 5)},
+    )
 
 
 async def receive() -> HTTPReceiveMessage:
@@ -30,13 +39,13 @@ async def hello(_scope: Scope, _receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"hello", "more_body": False})
 
 
-async def call(app: ASGIApp, given: HTTPScope, *, requests_max: int = 10) -> list[Message]:
+async def call(app: ASGIApp, given: HTTPScope, *, settings: GatewaySettings | None = None) -> list[Message]:
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await Edge(app, requests_max=requests_max, log=AccessLog(QUIET))(given, receive, send)
+    await Edge(app, settings or QUIET, AccessLog(QUIET))(given, receive, send)
     return sent
 
 
@@ -96,7 +105,7 @@ async def test_one_request_too_many_is_refused() -> None:
         await hello(_scope, _receive, send)
 
     sent: list[list[Message]] = [[], []]
-    edge = Edge(slow, requests_max=1, log=AccessLog(QUIET))
+    edge = Edge(slow, settings(requests_max="1"), AccessLog(QUIET))
 
     async def one(place: list[Message]) -> None:
         async def send(message: Message) -> None:
@@ -155,7 +164,7 @@ async def test_a_request_is_one_line_in_the_log(capsys: pytest.CaptureFixture[st
         """Nobody listens."""
 
     given = scope((b"authorization", b"Bearer odea_sk_secret"), (b"x-request-id", b"mine"))
-    await Edge(known, requests_max=1, log=AccessLog(TALKING))(given, receive, send)
+    await Edge(known, TALKING, AccessLog(TALKING))(given, receive, send)
     (line,) = capsys.readouterr().err.splitlines()
     told = json.loads(line)
     assert told.pop("timestamp").endswith("Z")

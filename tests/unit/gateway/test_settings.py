@@ -17,6 +17,22 @@ def test_a_body_limit_that_does_not_hold_the_text_is_refused() -> None:
         load(GatewaySettings, {"ODEA_NATS_URL": "nats://localhost", "ODEA_TEXT_CHARS_MAX": "50000"})
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TRUSTED_PROXIES", "10.0.0.0/99"),
+        ("TRUSTED_PROXIES", "proxy.internal"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("CORS_ORIGINS", "app.example"),
+        ("CORS_ORIGINS", "https://app.example/page"),
+        ("CORS_ORIGINS", "https://a.example\r\nx: y"),
+    ],
+)
+def test_networks_and_origins_are_checked_at_the_start(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"ODEA_{name}"):
+        load(GatewaySettings, {"ODEA_NATS_URL": "nats://localhost", f"ODEA_{name}": value})
+
+
 def test_every_fault_is_listed() -> None:
     environ = {"ODEA_GATEWAY_ADDRESS": "nowhere", "ODEA_REQUESTS_MAX": "0", "ODEA_BODY_S": "-1"}
     with pytest.raises(SettingsError) as caught:

@@ -13,6 +13,7 @@ from importlib.metadata import version
 import msgspec
 import structlog
 from litestar import Litestar
+from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from nats.aio.msg import Msg
 
@@ -20,14 +21,15 @@ from odea_contracts import subjects
 from odea_contracts.keys import KeyEvent
 from odea_gateway.accesslog import AccessLog
 from odea_gateway.clients import Clients
-from odea_gateway.documentation import openapi_config
+from odea_gateway.documentation import EXPOSED, openapi_config
 from odea_gateway.edge import Edge
+from odea_gateway.failures import FailureLimit
 from odea_gateway.principals import Principals
 from odea_gateway.problems import respond_to
 from odea_gateway.routes import HANDLERS
 from odea_gateway.server import HttpServer
 from odea_gateway.services import STATE, Services
-from odea_gateway.settings import GatewaySettings
+from odea_gateway.settings import GatewaySettings, origins
 from odea_gateway.speaking import Speaker
 from odea_runtime.bus import UNREADABLE, Bus
 from odea_runtime.health import OpsServer
@@ -54,9 +56,12 @@ class Gateway:
             settings=settings,
             clients=clients,
             principals=self._principals,
+            failures=FailureLimit(
+                per_minute=settings.auth_failures_per_minute, addresses_max=settings.auth_failures_addresses_max
+            ),
             speaker=Speaker(self._streams, settings),
         )
-        self.edge = Edge(litestar(services), requests_max=settings.requests_max, log=AccessLog(settings))
+        self.edge = Edge(litestar(services), settings, AccessLog(settings))
         self.http = HttpServer(self.edge, settings)
         self.ops = OpsServer(settings.ops_address, {"draining": self._check_draining, "bus": self._bus.check})
 
@@ -127,12 +132,27 @@ def litestar(services: Services) -> Litestar:
         state=State({STATE: services}),
         exception_handlers={Exception: respond_to},
         openapi_config=openapi_config(version("odea-gateway")),
+        cors_config=_cors(services.settings),
         logging_config=None,
         request_max_body_size=services.settings.body_bytes_max,
     )
     # Building the document takes a quarter of a second, which no request should have to wait for.
     assert app.openapi_schema.paths
     return app
+
+
+def _cors(settings: GatewaySettings) -> CORSConfig | None:
+    """Who may call from a browser. Never with cookies: a key is sent by whoever holds it, not by a browser for it."""
+    allowed = origins(settings.cors_origins)
+    if not allowed:
+        return None
+    return CORSConfig(
+        allow_origins=allowed,
+        allow_methods=["GET", "POST", "PUT", "PATCH"],
+        allow_headers=["authorization", "content-type", "idempotency-key", "x-api-key", "x-request-id"],
+        expose_headers=[*EXPOSED],
+        max_age=600,
+    )
 
 
 async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:

@@ -5,6 +5,7 @@ A key is refused with one text, whatever is wrong with it (RFC 6750). An empty t
 """
 
 from collections.abc import Awaitable, Callable, Iterable
+from functools import lru_cache
 
 from litestar.connection import ASGIConnection
 from litestar.datastructures import State
@@ -13,6 +14,8 @@ from litestar.handlers import BaseRouteHandler
 from odea_contracts.errors import ErrorCode, failure
 from odea_contracts.keys import Principal, Scope
 from odea_contracts.keytext import parse_key
+from odea_gateway.addresses import Address, Network, networks, within
+from odea_gateway.failures import FailureLimit
 from odea_gateway.principals import Principals
 from odea_gateway.problems import ProblemError, problem
 from odea_gateway.services import services_of
@@ -29,14 +32,33 @@ def requires(*scopes: Scope) -> Guard:
     """
 
     async def guard(connection: Connection, _handler: BaseRouteHandler) -> None:
-        principal = await authenticate(connection.scope["headers"], services_of(connection).principals)
-        trace = trace_of(connection.scope)
-        trace.tenant_id, trace.key_id = principal.tenant_id, principal.key_id
+        principal = await _introduce(connection)
         if scopes and not set(scopes) & set(principal.scopes):
             raise ProblemError(failure(ErrorCode.INSUFFICIENT_SCOPE), scope=" ".join(scopes))
         connection.scope["user"] = principal
 
     return guard
+
+
+def requires_admin() -> Guard:
+    """A guard for what only operators see. To any other good key there is nothing here."""
+
+    async def guard(connection: Connection, _handler: BaseRouteHandler) -> None:
+        principal = await _introduce(connection)
+        if Scope.ADMIN not in principal.scopes:
+            raise problem(ErrorCode.NOT_FOUND)
+        connection.scope["user"] = principal
+
+    return guard
+
+
+async def _introduce(connection: Connection) -> Principal:
+    """The caller, noted for the log."""
+    trace = trace_of(connection.scope)
+    services = services_of(connection)
+    principal = await authenticate(connection.scope["headers"], trace.address, services.principals, services.failures)
+    trace.tenant_id, trace.key_id = principal.tenant_id, principal.key_id
+    return principal
 
 
 def requires_key_unless_public() -> Guard:
@@ -50,20 +72,40 @@ def requires_key_unless_public() -> Guard:
     return guard
 
 
-async def authenticate(headers: Iterable[tuple[bytes, bytes]], principals: Principals) -> Principal:
-    """Who sends `headers`.
+async def authenticate(
+    headers: Iterable[tuple[bytes, bytes]], address: Address, principals: Principals, failures: FailureLimit
+) -> Principal:
+    """Who sends `headers` from `address`.
 
     Raises:
-        ProblemError: no key, a bad one, more than one, or keys can't be asked.
+        ProblemError: no key, a bad one, more than one, one that may not be used from there, too many failures before
+            this one, or keys can't be asked.
     """
     text = presented_key(headers)
     if text is None:
         raise problem(ErrorCode.MISSING_API_KEY)
     key = parse_key(text)
-    principal = await principals.find(key) if key else None
+    principal = principals.known(key) if key else None
     if principal is None:
+        failures.check(address)
+        principal = await principals.find(key) if key else None
+    if principal is None or not _may_come_from(address, principal):
+        failures.count(address)
         raise problem(ErrorCode.INVALID_API_KEY)
     return principal
+
+
+def _may_come_from(address: Address, principal: Principal) -> bool:
+    return not principal.allowed_cidrs or within(address, _networks(principal.allowed_cidrs))
+
+
+@lru_cache(maxsize=4096)
+def _networks(texts: tuple[str, ...]) -> tuple[Network, ...]:
+    try:
+        return networks(",".join(texts))
+    except ValueError:
+        # Keys lets none of these in. If one comes all the same, the key fits nowhere.
+        return ()
 
 
 def presented_key(headers: Iterable[tuple[bytes, bytes]]) -> str | None:

@@ -17,10 +17,13 @@ from odea_contracts.errors import ErrorCode
 from odea_gateway.problems import ProblemError, problem
 from odea_gateway.settings import GatewaySettings
 from odea_runtime.bus import UNREADABLE
+from odea_runtime.logs import redact_text
 
 T = TypeVar("T")
 
 _MISSING: Final = re.compile(r"Object missing required field `([^`]+)`")
+_UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`$", re.DOTALL)
+_FIELD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 _TYPE: Final = re.compile(r"Expected `([^`]+)`, got `([^`]+)`$")
 _TOO_SHORT: Final = re.compile(r"Expected `str` of length >= 1$")
 _TOO_LONG: Final = re.compile(r"Expected `str` of length <= (\d+)$")
@@ -95,7 +98,12 @@ async def _gather(receive: Receive, length: int | None, settings: GatewaySetting
 
 def _misfit(text: str, hints: Mapping[str, str]) -> ProblemError:
     what, _, where = text.partition(" - at `$")
-    param = where.rstrip("`").lstrip(".") or None
+    param = where.rstrip("`").lstrip(".").replace("[...]", "") or None
+    if found := _UNKNOWN.match(what):
+        # The name is the caller's, who may have put anything there.
+        name = found[1] if _FIELD.fullmatch(found[1]) and redact_text(found[1]) == found[1] else "?"
+        param = f"{param}.{name}" if param else name
+        return problem(ErrorCode.INVALID_VALUE, f"Unknown parameter: '{param}'.", param=param)
     if found := _MISSING.match(what):
         param = f"{param}.{found[1]}" if param else found[1]
         return problem(ErrorCode.MISSING_PARAMETER, f"Missing required parameter: '{param}'.", param=param)

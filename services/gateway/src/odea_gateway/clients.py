@@ -16,6 +16,7 @@ from odea_runtime.bus import Bus, BusError
 
 _log = structlog.get_logger()
 RequestT = TypeVar("RequestT", bound=Message)
+OutcomeT = TypeVar("OutcomeT")
 ReplyT = TypeVar("ReplyT")
 
 
@@ -32,6 +33,15 @@ class Clients:
         if isinstance(reply, Failure):
             _log.warning("keys can't verify", code=reply.code)
             raise problem(ErrorCode.KEYS_UNAVAILABLE, retry_after_ms=reply.retry_after_ms)
+        return reply
+
+    async def ask(
+        self, endpoint: Endpoint[RequestT, OutcomeT | Failure], request: RequestT, unavailable: ErrorCode
+    ) -> OutcomeT:
+        """The outcome of `request`; `unavailable` names the service if it can't be reached."""
+        reply = await self._call(endpoint, request, unavailable)
+        if isinstance(reply, Failure):
+            raise ProblemError(reply)
         return reply
 
     async def usage(self, accounts: tuple[str, ...]) -> tuple[quota.Balance, ...]:

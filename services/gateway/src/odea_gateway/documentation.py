@@ -25,14 +25,27 @@ from odea_gateway.problems import ErrorBody, problem
 from odea_gateway.speech import SpeechRequest
 
 BEARER: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"header": []}]
+EXPOSED: Final = (
+    "retry-after",
+    "x-should-retry",
+    "x-request-id",
+    "odea-characters",
+    "odea-provider",
+    "odea-overhead-ms",
+    "ratelimit",
+    "ratelimit-policy",
+    *(f"x-ratelimit-{part}-{kind}" for part in ("limit", "remaining", "reset") for kind in ("requests", "characters")),
+)
+"""Headers that pages in a browser may read."""
 _REASONS: Final[Mapping[int, str]] = {
     400: "The request does not fit; `param` names the field",
     401: "No API key, or one that is not good",
     403: "The key lacks the scope, or the plan or account does not allow this",
     404: "There is no such thing",
+    409: "This conflicts with what is there, or the `Idempotency-Key` was used for something else",
     413: "The body is too large",
     415: "The body is not JSON",
-    429: "Out of quota (`x-should-retry: false`) or too fast (`Retry-After`)",
+    429: "Out of quota (`x-should-retry: false`), too fast, or too many bad keys (`Retry-After`)",
     500: "Our fault",
     502: "The speech provider failed",
     503: "Busy, or a part of the service is down; `code` says which",
@@ -81,7 +94,7 @@ class SpeechOperation(Operation):
         (schema,), parts = msgspec.json.schema_components([SpeechRequest], ref_template="#/$defs/{name}")
         self.request_body = RequestBody(
             required=True,
-            content={"application/json": OpenAPIMediaType(schema=cast("Schema", _inlined(schema, parts)))},
+            content={"application/json": OpenAPIMediaType(schema=cast("Schema", inlined(schema, parts)))},
         )
         audio = OpenAPIMediaType(schema=Schema(description="Audio"))
         kinds = dict.fromkeys(CONTENT_TYPES.values(), audio)
@@ -92,13 +105,13 @@ class SpeechOperation(Operation):
             )
 
 
-def _inlined(schema: Any, parts: Mapping[str, Any]) -> Any:
+def inlined(schema: Any, parts: Mapping[str, Any]) -> Any:
     """`schema` with what it refers to put in its place; the parts do not refer to each other in a circle."""
     if isinstance(schema, dict):
         entries = cast("dict[str, Any]", schema)
         if "$ref" in entries:
-            return _inlined(parts[entries["$ref"].rpartition("/")[2]], parts)
-        return {name: _inlined(value, parts) for name, value in entries.items()}
+            return inlined(parts[entries["$ref"].rpartition("/")[2]], parts)
+        return {name: inlined(value, parts) for name, value in entries.items()}
     if isinstance(schema, list):
-        return [_inlined(item, parts) for item in cast("list[Any]", schema)]
+        return [inlined(item, parts) for item in cast("list[Any]", schema)]
     return schema

@@ -7,7 +7,7 @@ browsers, and turns what nobody caught into a plain 500 or, when the body had be
 import re
 import time
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeAlias
 
 import structlog
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
@@ -15,7 +15,9 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from odea_contracts.errors import ErrorCode
 from odea_gateway.accesslog import AccessLog
+from odea_gateway.addresses import caller_address, networks
 from odea_gateway.problems import Answer, answer, problem
+from odea_gateway.settings import GatewaySettings
 from odea_gateway.trace import Trace, put_trace
 from odea_runtime.ids import new_id
 from odea_runtime.logs import redact_text
@@ -35,7 +37,8 @@ _SECONDS: Final = Histogram(
 )
 _IN_HAND: Final = Gauge("odea_http_requests_in_hand", "Requests being served")
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_PROTECTION: Final = (
+Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
+_PROTECTION: Final[Headers] = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
@@ -49,13 +52,15 @@ class Edge:
 
     Args:
         app: what serves the requests.
-        requests_max: how many at the same time; one more is refused as overloaded.
+        settings: how many requests at the same time; one more is refused as overloaded. Whose word on addresses counts.
         log: gets a line of each.
     """
 
-    def __init__(self, app: ASGIApp, *, requests_max: int, log: AccessLog) -> None:
+    def __init__(self, app: ASGIApp, settings: GatewaySettings, log: AccessLog) -> None:
         self._app = app
-        self._requests_max = requests_max
+        self._requests_max: Final = settings.requests_max
+        self._trusted: Final = networks(settings.trusted_proxies)
+        self._protection: Final = _protection(settings)
         self._log = log
         self.in_hand = 0
 
@@ -63,13 +68,17 @@ class Edge:
         """Serve one request. Returning before the last message makes the server break the connection."""
         if scope["type"] != "http":
             return
-        trace = Trace(request_id=_request_id(scope), began=time.perf_counter())
+        trace = Trace(
+            request_id=_request_id(scope),
+            began=time.perf_counter(),
+            address=caller_address((scope["client"] or ("",))[0], scope["headers"], self._trusted),
+        )
         put_trace(scope, trace)
         structlog.contextvars.bind_contextvars(request_id=trace.request_id)
         self.in_hand += 1
         _IN_HAND.set(self.in_hand)
         try:
-            await self._serve(scope, receive, _Sender(send, trace), trace)
+            await self._serve(scope, receive, _Sender(send, trace, self._protection), trace)
         finally:
             self.in_hand -= 1
             _IN_HAND.set(self.in_hand)
@@ -112,16 +121,17 @@ def _clock(route: str) -> Histogram:
 class _Sender:
     """The server's `send`, which notes the status and adds the headers that every answer has."""
 
-    def __init__(self, send: Send, trace: Trace) -> None:
+    def __init__(self, send: Send, trace: Trace, protection: Headers) -> None:
         self._send = send
         self._trace = trace
+        self._protection = protection
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._trace.status = message["status"]
             message["headers"] = [
                 *message["headers"],
-                *_PROTECTION,
+                *self._protection,
                 (b"x-request-id", self._trace.request_id.encode()),
             ]
         await self._send(message)
@@ -135,6 +145,12 @@ class _Sender:
         headers = [(name.encode(), value.encode()) for name, value in built.headers]
         await self({"type": "http.response.start", "status": built.status, "headers": headers})
         await self._send({"type": "http.response.body", "body": built.body, "more_body": False})
+
+
+def _protection(settings: GatewaySettings) -> Headers:
+    if not settings.strict_transport_s:
+        return _PROTECTION
+    return (*_PROTECTION, (b"strict-transport-security", f"max-age={settings.strict_transport_s}".encode()))
 
 
 def _request_id(scope: HTTPScope) -> str:

@@ -57,14 +57,20 @@ class Principals:
     def __len__(self) -> int:
         return len(self._good) + len(self._bad)
 
+    def known(self, key: ParsedKey) -> Principal | None:
+        """The principal of `key`, if it is remembered as good."""
+        known = self._good.get(key)
+        if known is None or self._clock() >= known[0]:
+            return None
+        self._good.move_to_end(key)
+        _HIT.inc()
+        return known[1]
+
     async def find(self, key: ParsedKey) -> Principal | None:
         """The principal of `key`, or `None` for a key that is refused. Raises what `verify` raises."""
+        if known := self.known(key):
+            return known
         now = self._clock()
-        known = self._good.get(key)
-        if known and now < known[0]:
-            self._good.move_to_end(key)
-            _HIT.inc()
-            return known[1]
         if now < self._bad.get(key, 0.0):
             self._bad.move_to_end(key)
             _REFUSED.inc()

@@ -5,6 +5,7 @@ inside goes to the log, joined by the request id (P6).
 """
 
 import math
+import re
 import time
 from typing import Any, Final
 
@@ -21,6 +22,8 @@ from odea_gateway.trace import trace_of
 _log = structlog.get_logger()
 RETRY_AFTER_S_MAX: Final = 120
 """SDKs do not retry at all when they are told to wait longer."""
+_MISSING: Final = re.compile(r"Missing required \w+ parameter '(\w+)'")
+"""What Litestar says of a parameter that has no default."""
 _CHALLENGE: Final = 'Bearer realm="odea"'
 
 
@@ -128,6 +131,8 @@ def _of_class(status: int) -> ErrorCode:
 
 def _misread(error: ValidationException) -> ProblemError:
     """A query or path parameter that does not fit its type."""
+    if found := _MISSING.match(error.detail):
+        return problem(ErrorCode.MISSING_PARAMETER, f"Missing required parameter: '{found[1]}'.", param=found[1])
     first = error.extra[0] if isinstance(error.extra, list) and error.extra else {}
     name = first.get("key") if isinstance(first, dict) else None
     return problem(ErrorCode.INVALID_VALUE, f"Invalid value for '{name}'." if name else None, param=name)

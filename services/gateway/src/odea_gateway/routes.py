@@ -11,6 +11,7 @@ from litestar.response import Response
 
 from odea_contracts.errors import ErrorCode
 from odea_contracts.keys import Principal, Scope
+from odea_gateway.admin import ADMIN_HANDLERS
 from odea_gateway.auth import requires, requires_key_unless_public
 from odea_gateway.body import decode_body, read_body
 from odea_gateway.documentation import BEARER, SpeechOperation, failures
@@ -153,4 +154,12 @@ class CallerController(Controller):
         return Response(caller_view(request.user), headers={"cache-control": "no-store"})
 
 
-HANDLERS = (welcome, SpeechController, ModelController, AudioListController, UsageController, CallerController)
+HANDLERS = (
+    welcome,
+    SpeechController,
+    ModelController,
+    AudioListController,
+    UsageController,
+    CallerController,
+    *ADMIN_HANDLERS,
+)

@@ -6,6 +6,7 @@ from typing import Any, Final, cast
 from litestar.connection import ASGIConnection
 
 from odea_gateway.clients import Clients
+from odea_gateway.failures import FailureLimit
 from odea_gateway.principals import Principals
 from odea_gateway.settings import GatewaySettings
 from odea_gateway.speaking import Speaker
@@ -20,6 +21,7 @@ class Services:
     settings: GatewaySettings
     clients: Clients
     principals: Principals
+    failures: FailureLimit
     speaker: Speaker
 
 

@@ -1,15 +1,25 @@
 """What the gateway can be told. Every bound of the edge has its name here."""
 
+import re
 from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from odea_gateway.addresses import networks
 from odea_runtime.settings import Address, AddressSetting
 from odea_runtime.streams import StreamSettings
 
 INSTRUCTIONS_CHARS_MAX = 4096
 _ESCAPED_BYTES = 12
 """The longest form of one character in JSON: a surrogate pair in `\\ud83d\\ude00` escapes."""
+
+
+_ORIGIN = re.compile(r"\*|https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?")
+
+
+def origins(text: str) -> list[str]:
+    """Origins separated by commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 class GatewaySettings(StreamSettings):
@@ -49,6 +59,19 @@ class GatewaySettings(StreamSettings):
     buffered_bytes_max: Annotated[int, Field(ge=1_048_576, le=1_073_741_824)] = 67_108_864
     """Audio held at the same time for HTTP/1.0 clients, who can't see a cut body and get theirs whole or not at all."""
 
+    trusted_proxies: str = ""
+    """Networks of the proxies in front, separated by commas, such as `10.0.0.0/8,fd00::/8`. Only what they say in
+    `X-Forwarded-For` is taken for a caller's address; without any, the header means nothing."""
+    auth_failures_per_minute: Annotated[int, Field(ge=1, le=100_000)] = 60
+    """How often one address may fail to authenticate, at once and then a minute. IPv6 counts by networks of 64 bits."""
+    auth_failures_addresses_max: Annotated[int, Field(ge=16, le=1_000_000)] = 10_000
+    """How many addresses that failed are remembered."""
+    cors_origins: str = ""
+    """Origins whose pages may call from a browser, separated by commas, such as `https://app.example`; `*` for any,
+    nothing for none."""
+    strict_transport_s: Annotated[int, Field(ge=0, le=63_072_000)] = 0
+    """How long browsers shall remember to come by HTTPS alone (HSTS); 0 does not say. For gateways behind TLS."""
+
     key_cache_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     """Keys remembered as good, and as many as bad."""
     key_cache_s: Annotated[float, Field(ge=0, le=300)] = 30.0
@@ -57,6 +80,22 @@ class GatewaySettings(StreamSettings):
     """Whether `/v1/audio/models` and `/v1/audio/voices` answer without a key, as clients expect that never send one."""
     access_log: bool = True
     """Whether each request is a line in the log."""
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, text: str) -> str:
+        try:
+            networks(text)
+        except ValueError:
+            raise ValueError("must be networks separated by commas, as in 10.0.0.0/8,fd00::/8") from None
+        return text
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, text: str) -> str:
+        if not all(_ORIGIN.fullmatch(origin) for origin in origins(text)):
+            raise ValueError("must be origins separated by commas, as in https://app.example, or *")
+        return text
 
     @field_validator("body_bytes_max")
     @classmethod

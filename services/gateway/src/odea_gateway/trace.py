@@ -5,6 +5,8 @@ from typing import Any, Final, cast
 
 from litestar.types import Scope
 
+from odea_gateway.addresses import Address
+
 _KEY: Final = "odea.trace"
 
 
@@ -15,6 +17,7 @@ class Trace:
     Attributes:
         request_id: the client's if it was well-formed, else made here.
         began: by `time.perf_counter`.
+        address: where it comes from.
         status: of the answer; 0 until it has begun.
         code: of the failure, if it ended in one.
         outcome: how a body that had begun came to its end, if it was not whole.
@@ -22,6 +25,7 @@ class Trace:
 
     request_id: str
     began: float
+    address: Address
     status: int = 0
     tenant_id: str | None = None
     key_id: str | None = None
