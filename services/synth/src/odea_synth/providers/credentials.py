@@ -1,15 +1,23 @@
-"""The keys to an upstream's accounts."""
+"""The keys to an upstream's accounts, and which of them can be used now."""
 
+import math
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
+from prometheus_client import Counter
 from pydantic import SecretStr
 
 from odea_synth.providers.upstream import is_private
 
 _HEADER_SAFE: Final = re.compile(r"[!-~]+")
+_PARKED = Counter(
+    "odea_synth_credentials_parked_total", "Credentials that an upstream refused, so that an operator must act",
+    ["provider", "credential"],
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +31,51 @@ class Credential:
 
     name: str
     secret: SecretStr
+
+
+class Credentials:
+    """The credentials of one provider. One that was refused is parked for a time, one that was throttled rests."""
+
+    def __init__(
+        self, provider: str, credentials: Sequence[Credential], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._provider = provider
+        self._credentials = tuple(credentials)
+        self._clock = clock
+        self._parked_until: dict[tuple[str, str | None], float] = {}
+        self._resting_until: dict[str, float] = {}
+
+    def usable(self, model: str) -> tuple[Credential, ...]:
+        """Those that may be tried for a model, in that order: as configured, those that rest last."""
+        now = self._clock()
+        free = [one for one in self._credentials if self._wait_s(one, model, now) <= 0]
+        return tuple(sorted(free, key=lambda one: self._resting_until.get(one.name, 0.0) > now))
+
+    def park(self, credential: Credential, seconds: float, *, model: str | None = None, reason: str) -> None:
+        """Leave a credential alone for a time, which may be infinite, or just for one model."""
+        self._parked_until[credential.name, model] = self._clock() + seconds
+        _PARKED.labels(self._provider, credential.name).inc()
+        structlog.get_logger().error(
+            "an upstream refused a credential; it is parked",
+            provider=self._provider,
+            credential=credential.name,
+            model=model,
+            reason=reason,
+            parked_s=seconds if math.isfinite(seconds) else "until the configuration changes",
+        )
+
+    def rest(self, credential: Credential, seconds: float) -> None:
+        """Prefer others to a credential for a time."""
+        self._resting_until[credential.name] = self._clock() + seconds
+
+    def wait_s(self, model: str) -> float | None:
+        """How long until one can be tried for a model; None if that will never be."""
+        now = self._clock()
+        wait_s = min((self._wait_s(one, model, now) for one in self._credentials), default=math.inf)
+        return max(wait_s, 0.0) if math.isfinite(wait_s) else None
+
+    def _wait_s(self, credential: Credential, model: str, now: float) -> float:
+        return max(self._parked_until.get((credential.name, which), now) - now for which in (None, model))
 
 
 def credential_faults(credentials: Sequence[Credential], base_url: str) -> list[str]:

@@ -4,13 +4,30 @@ httpx with the transport of aiohttp, since httpx's own loses most of its speed a
 redirects, no proxies from the environment, no cookies kept, no compression.
 """
 
+import math
+import time
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import urlsplit
 
 import aiohttp
 import httpx
+import msgspec
 from httpx_aiohttp import AiohttpTransport
+
+from odea_synth.providers.base import ErrorClass, ProviderError
+
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError)
+"""What msgspec raises for a body that is not as agreed."""
+
+BUSY: Final = "The speech provider is busy."
+FAILED: Final = "The speech provider failed."
+SLOW: Final = "The speech provider did not answer in time."
+UNAVAILABLE: Final = "The speech provider is not available."
+REFUSED: Final = "The speech provider refused this text."
 
 _LOCAL: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 # Voices and subtitles are fetched beside streams.
@@ -107,3 +124,127 @@ def is_private(url: str) -> bool:
     """Whether what is sent there can be read by nobody else: TLS, or a host that is this machine."""
     parts = urlsplit(url)
     return parts.scheme == "https" or parts.hostname in _LOCAL
+
+
+class Slots:
+    """How many utterances are under way."""
+
+    def __init__(self, options: UpstreamOptions) -> None:
+        self._options = options
+        self._taken = 0
+
+    @contextmanager
+    def one(self) -> Generator[None]:
+        """Take one for the length of the block.
+
+        Raises:
+            ProviderError: of class throttle; all are taken.
+        """
+        if self._taken >= self._options.streams_max:
+            wait_s = self._options.retry_after_s
+            detail = "all of our own connections are in use"
+            raise ProviderError(ErrorClass.THROTTLE, BUSY, detail=detail, retry_after_s=wait_s)
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
+
+
+@contextmanager
+def upstream_faults(*, billed_units: Callable[[], int]) -> Generator[None]:
+    """Every way in which HTTP itself fails is a fault of the upstream's.
+
+    Args:
+        billed_units: what the upstream may have billed by then, unless it was never reached.
+
+    Raises:
+        ProviderError: of class upstream.
+    """
+    try:
+        yield
+    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, aiohttp.ClientError, OSError) as error:
+        cause = error.__cause__ or error
+        # The transport calls a connection that was closed a timeout, too; its cause tells them apart.
+        timed_out = isinstance(cause, TimeoutError)
+        reached = not isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+        raise ProviderError(
+            ErrorClass.UPSTREAM,
+            SLOW if timed_out else FAILED,
+            detail=f"{type(cause).__name__} over HTTP",
+            billed_units=billed_units() if reached else 0,
+            timed_out=timed_out,
+        ) from error
+
+
+async def read_body(response: httpx.Response, bytes_max: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        ProviderError: of class upstream; it is longer than `bytes_max`.
+    """
+    body = bytearray()
+    async with aclosing(pieces(response)) as parts:
+        async for part in parts:
+            body += part
+            if len(body) > bytes_max:
+                raise broken(f"the answer is longer than {bytes_max} bytes")
+    return bytes(body)
+
+
+async def pieces(response: httpx.Response) -> AsyncGenerator[bytes]:
+    """The body as it comes off the wire, each piece of some KB at most.
+
+    Raises:
+        ProviderError: of class upstream; it is compressed, which we did not allow.
+    """
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        raise broken("the answer is compressed although that was not allowed")
+    async for piece in response.aiter_raw():
+        yield piece
+
+
+async def read_lines(response: httpx.Response, bytes_max: int) -> AsyncGenerator[bytes]:
+    """The body line by line, each as soon as it is there. Time is linear in the bytes, however they are cut.
+
+    Raises:
+        ProviderError: of class upstream; a line is longer than `bytes_max`.
+    """
+    begun: list[bytes] = []
+    length = 0
+    async with aclosing(pieces(response)) as parts:
+        async for part in parts:
+            *ends, rest = part.split(b"\n")
+            for end in ends:
+                _check_length(length + len(end), bytes_max)
+                yield b"".join((*begun, end)).rstrip(b"\r")
+                begun.clear()
+                length = 0
+            begun.append(rest)
+            length += len(rest)
+            _check_length(length, bytes_max)
+    if length:
+        yield b"".join(begun)
+
+
+def _check_length(length: int, bytes_max: int) -> None:
+    if length > bytes_max:
+        raise broken(f"a line is longer than {bytes_max} bytes")
+
+
+def broken(detail: str) -> ProviderError:
+    """The error for an upstream that does not keep to its own interface."""
+    return ProviderError(ErrorClass.UPSTREAM, FAILED, detail=detail)
+
+
+def retry_after_s(response: httpx.Response, *, s_max: float = 3600.0) -> float | None:
+    """What `Retry-After` says, as seconds or as a date; None if it is absent or makes no sense."""
+    value = response.headers.get("retry-after", "").strip()
+    try:
+        wait_s = float(value)
+    except ValueError:
+        try:
+            wait_s = parsedate_to_datetime(value).timestamp() - time.time()
+        except (ValueError, TypeError):
+            return None
+    return min(max(wait_s, 0.0), s_max) if math.isfinite(wait_s) else None

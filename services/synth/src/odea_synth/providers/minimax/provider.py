@@ -1,0 +1,230 @@
+"""The provider `minimax`: speech and voices of T2A v2."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Final
+from urllib.parse import urlsplit
+
+import httpx
+import msgspec
+import structlog
+
+from odea_contracts.synth import TimestampKind, Timing
+from odea_synth.providers.base import Chunk, ErrorClass, ProviderError, SourceFormat, Utterance, Voice
+from odea_synth.providers.credentials import Credential, Credentials
+from odea_synth.providers.minimax.answers import Answer, Base, read_answers, trace_of
+from odea_synth.providers.minimax.billing import likely_units, most_units
+from odea_synth.providers.minimax.codes import MiniMaxError, refusal, status_refusal
+from odea_synth.providers.minimax.options import MiniMaxOptions
+from odea_synth.providers.minimax.requests import T2aRequest, source_format, write_request
+from odea_synth.providers.minimax.subtitles import BYTES_MAX, timings_of
+from odea_synth.providers.upstream import (
+    UNAVAILABLE,
+    UNREADABLE,
+    Slots,
+    broken,
+    open_client,
+    read_body,
+    upstream_faults,
+)
+from odea_synth.providers.voicelist import VoiceList
+
+_VOICES_BYTES_MAX: Final = 8 * 1024 * 1024
+
+
+class MiniMaxProvider:
+    """A `Provider` whose units are MiniMax's billed characters.
+
+    MiniMax says only at the end what it bills, so until then a chunk has the figure that its rule gives; the last one
+    has MiniMax's own. A credential that is refused before the first audio is parked, and the next one tried.
+    """
+
+    def __init__(self, options: MiniMaxOptions) -> None:
+        """Prepare only; `start` opens the connections."""
+        self.name = options.name
+        self._options = options
+        self._credentials = Credentials(options.name, options.credentials)
+        self._slots = Slots(options.upstream)
+        self._voices = VoiceList(self._list_voices, ttl_s=options.voices_ttl_s, voices_max=options.voices_max)
+        self._client: httpx.AsyncClient | None = None
+
+    async def start(self) -> None:
+        """See `Provider`. Nothing is asked of MiniMax yet, so that its trouble keeps nobody from starting."""
+        self._client = open_client(self._options.base_url, self._options.upstream)
+
+    async def close(self) -> None:
+        """See `Provider`."""
+        if self._client:
+            await self._client.aclose()
+
+    async def voices(self) -> tuple[Voice, ...]:
+        """See `Provider`. A voice that is not in the list may speak all the same."""
+        return await self._voices.get()
+
+    def bound_units(self, utterance: Utterance) -> int:
+        """See `Provider`."""
+        return most_units(utterance.text)
+
+    def source_format(self, utterance: Utterance) -> SourceFormat:
+        """See `Provider`. Everything is checked that can be without asking MiniMax."""
+        write_request(utterance, streaming=self._options.streaming)
+        return source_format(utterance)
+
+    async def stream(self, utterance: Utterance) -> AsyncGenerator[Chunk]:
+        """See `Provider`."""
+        request = write_request(utterance, streaming=self._options.streaming)
+        with self._slots.one():
+            refused: MiniMaxError | None = None
+            for credential in self._credentials.usable(utterance.model):
+                begun = False
+                try:
+                    async with aclosing(self._speak(request, utterance, credential)) as chunks:
+                        async for chunk in chunks:
+                            begun = True
+                            yield chunk
+                except MiniMaxError as error:
+                    self._judge(credential, utterance.model, error)
+                    if begun or not error.elsewhere:
+                        raise
+                    refused = error
+                else:
+                    return
+            raise refused or self._all_parked(utterance.model)
+
+    async def _speak(self, request: T2aRequest, utterance: Utterance, credential: Credential) -> AsyncGenerator[Chunk]:
+        likely = likely_units(request.text)
+        asked = self._opened().stream(
+            "POST", "/v1/t2a_v2", content=request.body, headers=_headers(credential), params=self._params()
+        )
+        with upstream_faults(billed_units=lambda: likely):
+            async with asked as response, aclosing(self._chunks(response, utterance, likely)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+
+    async def _chunks(self, response: httpx.Response, utterance: Utterance, likely: int) -> AsyncGenerator[Chunk]:
+        sounded, last = False, None
+        try:
+            async with aclosing(read_answers(response, self._options)) as answers:
+                async for answer in answers:
+                    last = answer
+                    # What the last event repeats has been heard by then, if there were others.
+                    if (audio := answer.audio()) and not (sounded and answer.is_last):
+                        sounded = True
+                        yield Chunk(audio=audio, billed_units=likely)
+            if not sounded:
+                raise broken("there is no audio in the answer")
+            usage = last.usage() if last else None
+            units = likely = likely if usage is None else usage
+            timings = await self._timings(last, utterance.timestamps) if utterance.timestamps else ()
+        except MiniMaxError as error:
+            # What was refused at once is not billed; what had begun to sound may be.
+            error.billed_units = likely if sounded else 0
+            raise
+        except ProviderError as error:
+            error.billed_units = likely
+            error.trace_id = trace_of(response, last)
+            raise
+        structlog.get_logger().info(
+            "MiniMax has spoken", provider=self.name, trace_id=trace_of(response, last), provider_units=usage
+        )
+        yield Chunk(audio=b"", billed_units=units, timings=timings)
+
+    async def _timings(self, last: Answer | None, kind: TimestampKind) -> tuple[Timing, ...]:
+        url = last.data.subtitle_file if last and last.data else None
+        if not url or not self._may_fetch(url):
+            raise broken("the subtitles have no address")
+        # The caller of this knows what was billed.
+        with upstream_faults(billed_units=lambda: 0):
+            async with self._opened().stream("GET", url) as response:
+                if response.status_code != 200:
+                    raise broken(f"the subtitles answer with status {response.status_code}")
+                return timings_of(await read_body(response, BYTES_MAX), kind)
+
+    def _may_fetch(self, url: str) -> bool:
+        """The address comes from outside: it must be public by its scheme, or the very server that we talk to."""
+        try:
+            parts, own = urlsplit(url), urlsplit(self._options.base_url)
+        except ValueError:
+            return False
+        return parts.scheme == "https" or (parts.scheme, parts.netloc) == (own.scheme, own.netloc)
+
+    async def _list_voices(self) -> Sequence[Voice]:
+        refused: MiniMaxError | None = None
+        for credential in self._credentials.usable(""):
+            try:
+                return await self._list_voices_of(credential)
+            except MiniMaxError as error:
+                self._judge(credential, "", error)
+                if not error.elsewhere:
+                    raise
+                refused = error
+        raise refused or self._all_parked("")
+
+    async def _list_voices_of(self, credential: Credential) -> Sequence[Voice]:
+        with upstream_faults(billed_units=lambda: 0):
+            async with self._opened().stream(
+                "POST",
+                "/v1/get_voice",
+                content=b'{"voice_type":"all"}',
+                headers=_headers(credential),
+                params=self._params(),
+            ) as response:
+                if response.status_code != 200:
+                    raise status_refusal(response, self._options, trace_id=trace_of(response))
+                body = await read_body(response, _VOICES_BYTES_MAX)
+        try:
+            listed = msgspec.json.decode(body, type=_Listed)
+        except UNREADABLE as error:
+            raise broken("the list of voices is not JSON as agreed") from error
+        if listed.base_resp and listed.base_resp.status_code:
+            raise refusal(listed.base_resp.status_code, listed.base_resp.status_msg, self._options)
+        named = {voice.voice_id: voice for voice in (*listed.system(), *listed.own()) if voice.voice_id}
+        return [
+            Voice(id=voice.voice_id, name=voice.voice_name or voice.voice_id, language=None, provider=self.name)
+            for voice in named.values()
+        ]
+
+    def _judge(self, credential: Credential, model: str, error: MiniMaxError) -> None:
+        if error.park_s:
+            of_model = model if error.of_model else None
+            self._credentials.park(credential, error.park_s, model=of_model, reason=error.detail)
+        elif error.error_class is ErrorClass.THROTTLE:
+            self._credentials.rest(credential, error.retry_after_s or self._options.throttle_s)
+
+    def _all_parked(self, model: str) -> ProviderError:
+        wait_s = self._credentials.wait_s(model)
+        return ProviderError(ErrorClass.ACCOUNT, UNAVAILABLE, detail="every credential is parked", retry_after_s=wait_s)
+
+    def _params(self) -> dict[str, str]:
+        return {"GroupId": self._options.group_id} if self._options.group_id else {}
+
+    def _opened(self) -> httpx.AsyncClient:
+        if self._client is None:
+            raise RuntimeError("the provider has not been started")
+        return self._client
+
+
+class _ListedVoice(msgspec.Struct, frozen=True):
+    voice_id: str = ""
+    voice_name: str | None = None
+
+
+class _Listed(msgspec.Struct, frozen=True):
+    system_voice: tuple[_ListedVoice, ...] | None = None
+    voice_cloning: tuple[_ListedVoice, ...] | None = None
+    voice_generation: tuple[_ListedVoice, ...] | None = None
+    base_resp: Base | None = None
+
+    def system(self) -> tuple[_ListedVoice, ...]:
+        return self.system_voice or ()
+
+    def own(self) -> tuple[_ListedVoice, ...]:
+        return (*(self.voice_cloning or ()), *(self.voice_generation or ()))
+
+
+def _headers(credential: Credential) -> dict[str, str]:
+    return {
+        "authorization": f"Bearer {credential.secret.get_secret_value()}",
+        "content-type": "application/json",
+        "accept": "*/*",
+    }

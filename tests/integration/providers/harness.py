@@ -1,0 +1,72 @@
+"""A provider in front of its fake, and what is seen of an utterance."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pydantic import SecretStr
+
+from fakes.minimax import FakeMiniMax
+from fakes.minimax.app import KEY
+from fakes.serving import serving
+from odea_synth.providers.base import Chunk, Provider, ProviderError, Utterance
+from odea_synth.providers.credentials import Credential
+from odea_synth.providers.minimax import MiniMaxOptions, MiniMaxProvider
+from odea_synth.providers.upstream import UpstreamOptions
+
+NARRATOR = "English_expressive_narrator"
+
+
+@dataclass
+class Said:
+    """What came of an utterance."""
+
+    chunks: list[Chunk] = field(default_factory=list[Chunk])
+    error: ProviderError | None = None
+
+    @property
+    def audio(self) -> bytes:
+        return b"".join(chunk.audio for chunk in self.chunks)
+
+    @property
+    def failed(self) -> ProviderError:
+        assert self.error
+        return self.error
+
+
+async def say(provider: Provider, utterance: Utterance) -> Said:
+    """Let it be spoken to whatever end it comes to."""
+    said = Said()
+    try:
+        async for chunk in provider.stream(utterance):
+            assert chunk.audio or said.chunks, "the first chunk has audio"
+            said.chunks.append(chunk)
+    except ProviderError as error:
+        said.error = error
+    return said
+
+
+def text(words: str = "Good morning to you.", **changes: Any) -> Utterance:
+    """Something to say."""
+    return replace(Utterance(text=words, voice=NARRATOR, model="speech-2.8-hd"), **changes)
+
+
+def credentials(*names: str) -> tuple[Credential, ...]:
+    """One for each name, which is its secret, too."""
+    return tuple(Credential(name=f"key-{name}", secret=SecretStr(name)) for name in names)
+
+
+@asynccontextmanager
+async def minimax(
+    fake: FakeMiniMax, upstream: UpstreamOptions | None = None, **options: Any
+) -> AsyncGenerator[MiniMaxProvider]:
+    """A provider that talks to `fake`."""
+    async with serving(fake.app) as url:
+        given: dict[str, Any] = {"credentials": credentials(KEY), "base_url": url}
+        provider = MiniMaxProvider(MiniMaxOptions(upstream=upstream or UpstreamOptions(), **(given | options)))
+        await provider.start()
+        try:
+            yield provider
+        finally:
+            await provider.close()
