@@ -109,6 +109,16 @@ sbom service extra="":
 manifests-test *args:
     uv run pytest tests/deploy/test_manifests.py "$@"
 
+# Fetch and build what cluster-test needs: a real API server, into .odea/cluster; needs go, takes a while, once
+[group('cluster')]
+cluster-tools:
+    tests/deploy/cluster-tools
+
+# Apply every overlay to a real API server; needs kubectl and cluster-tools
+[group('cluster')]
+cluster-test *args:
+    uv run pytest tests/deploy/test_cluster.py "$@"
+
 # How fast the ledger is, beside its floors
 [group('measure')]
 bench-quota *args:
