@@ -123,3 +123,8 @@ cluster-test *args:
 [group('measure')]
 bench-quota *args:
     PYTHONPATH=tests uv run python tests/bench/quota.py "$@"
+
+# Whether the time of a refused verification tells why it was refused
+[group('measure')]
+bench-verify *args:
+    PYTHONPATH=tests uv run python tests/bench/verify.py "$@"
