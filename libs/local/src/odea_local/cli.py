@@ -16,6 +16,10 @@ from rich.markup import escape
 from rich.text import Text
 
 from odea_local import checks, daemon, logs, speech
+from odea_local.admin.keys import keys
+from odea_local.admin.plans import accounts, plans
+from odea_local.admin.reading import audit, usage
+from odea_local.admin.tenants import tenants
 from odea_local.display import StartDisplay, print_reach, print_status
 from odea_local.errors import EXIT_FAILURE, EXIT_NOT_RUNNING, LocalError, explain
 from odea_local.folder import DataFolder, default_root, home
@@ -183,6 +187,10 @@ def say(data: Path, text: str, output: Path, voice: str, model: str) -> None:
     charged = speech.say(found.url, folder.keys / "tenant.key", request, output)
     where = "standard output" if output == speech.STANDARD_OUTPUT else output
     click.echo(f"{where} · {charged or 'an unknown number of'} characters charged", err=True)
+
+
+for group in (tenants, keys, plans, accounts, usage, audit):
+    cli.add_command(group)
 
 
 @cli.command(context_settings={"ignore_unknown_options": True})
