@@ -7,7 +7,7 @@ the machine could read it.
 import os
 import time
 from collections.abc import Callable, Generator, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 from uuid import uuid4
 
 import httpx
@@ -76,6 +76,12 @@ class AdminClient:
             trust_env=False,
             transport=transport,
         )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._client.close()
 
     def get(self, path: str, **parameters: str | int | None) -> Table:
         """Read one thing."""

@@ -36,5 +36,5 @@ named = click.option(
 """Give a verb the option `--idempotency-key`."""
 
 
-def _connected(_ctx: click.Context, _param: click.Parameter, value: Path) -> AdminClient:
-    return connect(DataFolder.at(value))
+def _connected(ctx: click.Context, _param: click.Parameter, value: Path) -> AdminClient:
+    return ctx.with_resource(connect(DataFolder.at(value)))
