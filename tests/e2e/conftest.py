@@ -1,16 +1,16 @@
 """The whole stack, started as a person starts it, and what a test needs to look inside."""
 
-import os
 import tempfile
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
 from e2e.console import client_with
 from odea_contracts import keys, plans, tenants
+from odea_contracts.subjects import OPERATOR
+from odea_local.credentials import load_or_create
 from odea_local.embedded import EmbeddedStack, embedded_stack
 from odea_runtime.bus import Bus
 from odea_runtime.settings import Settings, load
@@ -31,8 +31,11 @@ def stack() -> Generator[EmbeddedStack]:
 @pytest.fixture
 async def operator(stack: EmbeddedStack) -> AsyncGenerator[Operator]:
     """Somebody with access to the bus and the databases."""
-    environ = psutil.Process(stack.service("gateway").pid or os.getpid()).environ()
-    bus = Bus(load(Settings, {"ODEA_NATS_URL": environ["ODEA_NATS_URL"], "ODEA_CALL_TIMEOUT_S": "10"}), "operator")
+    login = {
+        "ODEA_NATS_URL": f"nats://{stack.service('nats').address}",
+        "ODEA_NATS_SEED": load_or_create(stack.folder.credentials).nats_operator,
+    }
+    bus = Bus(load(Settings, {**login, "ODEA_CALL_TIMEOUT_S": "10"}), OPERATOR)
     await bus.start()
     yield Operator(bus, stack)
     await bus.stop()

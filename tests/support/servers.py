@@ -3,9 +3,11 @@
 A test that stops or kills a server takes one of its own (`own_postgres`, `own_nats`); the others share.
 """
 
+import asyncio
 import os
 import subprocess
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +15,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from odea_local.embedded import embedded_nats, embedded_postgres
 from odea_local.postgres import find_binaries
+from odea_runtime.busadmin.__main__ import apply
+from odea_runtime.settings import Settings, load
 
 POSTGRES_IMAGE = os.environ.get("ODEA_TEST_POSTGRES_IMAGE", "postgres:15-alpine")
 NATS_IMAGE = os.environ.get("ODEA_TEST_NATS_IMAGE", "nats:2.15-alpine")
@@ -57,6 +61,7 @@ def shared_nats(folder: Path) -> Generator[str]:
     """The URL of a server with JetStream."""
     given = os.environ.get("ODEA_TEST_NATS_URL")
     if given:
+        apply_bus({"ODEA_NATS_URL": given})
         yield given
         return
     with own_nats(folder) as server:
@@ -99,7 +104,17 @@ def own_nats(folder: Path) -> Generator[NatsServer]:
         from support.containers import container_nats
 
         with container_nats(NATS_IMAGE) as server:
+            apply_bus({"ODEA_NATS_URL": server.url})
             yield server
         return
     with embedded_nats(folder) as server:
+        apply_bus({"ODEA_NATS_URL": server.url})
         yield server
+
+
+def apply_bus(environ: Mapping[str, str]) -> None:
+    """Make the stream of events and its consumers, as an operator does before the services start."""
+    settings = load(Settings, environ)
+    with ThreadPoolExecutor(1) as elsewhere:
+        # A thread, because the test's own loop may be running.
+        elsewhere.submit(lambda: asyncio.run(apply(settings))).result()

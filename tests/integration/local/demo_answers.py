@@ -1,4 +1,4 @@
-"""What the stand-in for keys answers in place of keys and quota, so that the demo tenant can be made."""
+"""What the stand-ins for keys and quota answer, so that the demo tenant can be made."""
 
 import asyncio
 import os
@@ -10,6 +10,8 @@ from nats.aio.msg import Msg
 from odea_contracts import keys, plans, quota, tenants
 from odea_contracts.base import Message
 from odea_contracts.keytext import encode_secret, format_key
+from odea_contracts.permissions import USERS
+from odea_contracts.subjects import inbox_prefix
 
 TENANT = tenants.Tenant(tenant_id="ten_1", name="demo", suspended=False, created_at_ms=0)
 SCOPES = (keys.Scope.SPEECH,)
@@ -31,14 +33,15 @@ BALANCE = quota.Balance(
 ACCOUNT = plans.Account(account_id="ten_1", tenant_id="ten_1", plan="demo", suspended=False, balance=BALANCE)
 
 
-async def answer(url: str) -> None:
-    """Answer for ever."""
-    connection = await nats.connect(url)
+async def answer(url: str, seed: str, user: str) -> None:
+    """Answer for ever what `user` serves."""
+    connection = await nats.connect(url, nkeys_seed_str=seed, inbox_prefix=inbox_prefix(user))
 
     async def respond(message: Msg) -> None:
         await message.respond(msgspec.json.encode(reply_to(message.subject)))
 
-    await connection.subscribe("odea.v1.>", cb=respond)
+    for subject in next(each.serves for each in USERS if each.name == user):
+        await connection.subscribe(subject, user, cb=respond)
     await asyncio.Event().wait()
 
 

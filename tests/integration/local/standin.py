@@ -35,7 +35,7 @@ def main() -> None:
     servers = [listen("ODEA_OPS_ADDRESS")]
     if NAME == "gateway":
         servers.append(listen("ODEA_GATEWAY_ADDRESS"))
-    if NAME == "keys":
+    if NAME in {"keys", "quota"}:
         threading.Thread(target=answer_demo, daemon=True).start()
     say(f"{NAME} serves")
     stopped.wait()
@@ -47,7 +47,7 @@ def answer_demo() -> None:
     # Only here, because these imports would slow down the start of all the others.
     from integration.local.demo_answers import answer
 
-    asyncio.run(answer(os.environ["ODEA_NATS_URL"]))
+    asyncio.run(answer(os.environ["ODEA_NATS_URL"], os.environ["ODEA_NATS_SEED"], NAME))
 
 
 def say(line: str) -> None:

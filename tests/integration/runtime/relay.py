@@ -12,7 +12,7 @@ from nats.js.api import RawStreamMsg
 from integration.runtime.harness import open_bus
 from odea_contracts.subjects import STREAM_EVENTS
 from odea_runtime.bus import Bus
-from odea_runtime.outbox import Outbox, ensure_events_stream
+from odea_runtime.outbox import Outbox
 from odea_runtime.postgres import Database
 from odea_runtime.settings import DatabaseSettings, load
 
@@ -62,7 +62,6 @@ async def relaying(nats_url: str, dsn: str) -> AsyncGenerator[Outbox]:
     database = Database(settings, "odea_quota", "quota")
     await database.start()
     async with open_bus(nats_url, service="quota") as bus:
-        await ensure_events_stream(bus)
         outbox = Outbox(database, bus)
         running = asyncio.create_task(outbox.run())
         try:

@@ -10,6 +10,7 @@ import msgspec
 from nats.aio.msg import Msg
 
 from integration.runtime.harness import Ask, settings_for
+from odea_contracts.subjects import streams_prefix
 from odea_contracts.synth import FRAME_BYTES_MAX, HEADER_FRAME, HEADER_SEQ, CancelReason, Credit, Frame, Head
 from odea_runtime.bus import Bus
 from odea_runtime.serving import request_router
@@ -149,8 +150,8 @@ class Wire:
         self.under_way_max = 0
 
     async def watch(self, bus: Bus) -> None:
-        await bus.client.subscribe("_INBOX_tests.>", cb=self._see_frame)
-        await bus.client.subscribe("_INBOX_hall.>", cb=self._see_credit)
+        await bus.client.subscribe(f"{streams_prefix('tests')}.>", cb=self._see_frame)
+        await bus.client.subscribe(f"{streams_prefix('hall')}.>", cb=self._see_credit)
         await bus.round_trip()
 
     async def _see_frame(self, message: Msg) -> None:

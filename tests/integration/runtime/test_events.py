@@ -15,9 +15,9 @@ from integration.runtime.harness import open_bus, settings_for
 from integration.runtime.relay import stored
 from odea_contracts.base import Message
 from odea_contracts.subjects import STREAM_EVENTS, dead_letters
+from odea_runtime import jetstream
 from odea_runtime.bus import Bus
 from odea_runtime.events import Follower
-from odea_runtime.outbox import ensure_events_stream
 from support.servers import NatsServer
 from support.waiting import until
 
@@ -71,7 +71,7 @@ async def following(
     follower = Follower(topic.name, deliveries_max=DELIVERIES_MAX)
     follower.follow(lambda: bus, topic.name, topic.subject, Happened, handler or topic.note)
     bus = Bus(settings_for(nats_url, drain_s=drain_s), "hall", follower.router)
-    await bus.start(lambda: ensure_events_stream(bus))
+    await bus.start(lambda: jetstream.apply(bus, durables={topic.name: topic.subject}))
     try:
         yield bus
     finally:
@@ -91,7 +91,6 @@ async def test_every_event_is_handled_and_acknowledged(nats_url: str, topic: Top
 
 
 async def test_events_from_before_are_handled_too(nats_url: str, topic: Topic, bus: Bus) -> None:
-    await ensure_events_stream(bus)
     await topic.publish(bus, 1, 2)
     async with following(nats_url, topic):
         await until(lambda: topic.is_done(bus))
@@ -171,7 +170,7 @@ async def test_a_process_goes_on_where_the_last_one_stopped(nats_url: str, topic
 async def test_an_event_whose_process_died_comes_again(
     nats_url: str, topic: Topic, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("odea_runtime.events._ACK_WAIT_S", 1)
+    monkeypatch.setattr("odea_runtime.jetstream._ACK_WAIT_S", 1)
     entered = asyncio.Event()
 
     async def hang(_: Happened) -> None:
@@ -244,7 +243,7 @@ async def test_following_goes_on_when_the_dead_letters_can_not_be_written(
     nats_url: str, topic: Topic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The event stays where it is until it can be set aside."""
-    monkeypatch.setattr("odea_runtime.events._ACK_WAIT_S", 1)
+    monkeypatch.setattr("odea_runtime.jetstream._ACK_WAIT_S", 1)
     monkeypatch.setattr("odea_runtime.events.dead_letters", "odea.v1.{}".format)
 
     async def fail(event: Happened) -> None:

@@ -1,21 +1,21 @@
 """Every event that was committed reaches the stream, once and in order, whatever dies in between (P2)."""
 
-import asyncio
 import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import nats.errors
-import nats.js.errors
 import pytest
 from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from integration.runtime.harness import open_bus
 from integration.runtime.relay import Ledger, connected, count, count_stored, numbers, relaying, stored, terminate
 from odea_contracts.subjects import STREAM_EVENTS
+from odea_runtime import jetstream
 from odea_runtime.bus import Bus
-from odea_runtime.outbox import BATCH_MAX, ensure_events_stream
+from odea_runtime.outbox import BATCH_MAX
 from support.databases import Databases
 from support.servers import NatsServer, PostgresServer
 from support.waiting import until
@@ -209,23 +209,14 @@ async def test_while_the_database_is_away_nothing_breaks(nats_url: str, breakabl
         assert await numbers(bus, ledger.subject) == list(range(20))
 
 
-async def test_a_stream_that_is_gone_is_made_again(breakable_nats: NatsServer, dsn: str, ledger: Ledger) -> None:
+async def test_events_wait_for_a_stream_that_is_gone(breakable_nats: NatsServer, dsn: str, ledger: Ledger) -> None:
     url = breakable_nats.url
     async with relaying(url, dsn), open_bus(url) as bus:
         await bus.client.jetstream().delete_stream(STREAM_EVENTS)
         await ledger.write(10)
+        with capture_logs() as logs:
+            await until(lambda: any("there is no stream of events" in str(line) for line in logs))
+        assert await ledger.waiting() == 10
+        await jetstream.apply(bus)
         await until(ledger.is_empty)
         assert await numbers(bus, ledger.subject) == list(range(10))
-
-
-async def test_every_service_may_make_the_stream(breakable_nats: NatsServer) -> None:
-    async with open_bus(breakable_nats.url) as bus:
-        with pytest.raises(nats.js.errors.NotFoundError):
-            await bus.client.jetstream().stream_info(STREAM_EVENTS)
-        await asyncio.gather(*(ensure_events_stream(bus) for _ in range(10)))
-        await ensure_events_stream(bus)
-        info = await bus.client.jetstream().stream_info(STREAM_EVENTS)
-    assert info.config.subjects == ["odea.v1.*.evt.>"]
-    assert info.config.max_bytes
-    assert info.config.max_age
-    assert info.config.duplicate_window

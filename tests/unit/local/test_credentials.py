@@ -5,8 +5,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from odea_contracts.permissions import USERS
 from odea_local.credentials import Credentials, load_or_create
 from odea_local.errors import LocalError
+from odea_runtime.busadmin.nkeys import public_key
 
 
 def test_they_are_random_and_stay_the_same(tmp_path: Path) -> None:
@@ -15,7 +17,9 @@ def test_they_are_random_and_stay_the_same(tmp_path: Path) -> None:
     values = msgspec.structs.astuple(first)
     assert len(set(values)) == len(values)
     assert not set(values) & set(msgspec.structs.astuple(load_or_create(tmp_path / "b.json")))
-    assert all(len(bytes.fromhex(value)) == 32 for value in values)
+    seeds = [value for value in values if value.startswith("SU")]
+    assert len({public_key(seed) for seed in seeds}) == len(USERS)
+    assert all(len(bytes.fromhex(value)) == 32 for value in values if value not in seeds)
 
 
 def test_the_file_is_private_even_if_it_was_not(tmp_path: Path) -> None:

@@ -25,8 +25,17 @@ def test_a_service_with_a_database_has_its_own_login(recipe: Recipe, name: str, 
     password = getattr(CREDENTIALS, f"{name}_database")
     assert environ["ODEA_DATABASE_URL"].startswith(f"postgresql://odea_{name}:{password}@/odea?host=/")
     assert environ["ODEA_OPS_ADDRESS"] == f"127.0.0.1:{port}"
-    assert environ["ODEA_NATS_URL"] == f"nats://odea:{CREDENTIALS.nats}@127.0.0.1:1"
+    assert environ["ODEA_NATS_URL"] == "nats://127.0.0.1:1"
     assert recipe.migrate(name).environ == environ
+
+
+def test_each_logs_in_to_the_bus_as_itself(recipe: Recipe) -> None:
+    commands = {name: recipe.service(name).command for name in ("keys", "quota", "synth", "gateway")}
+    commands |= {"operator": recipe.demo(), "installer": recipe.apply_bus()}
+    for user, command in commands.items():
+        values = set(command.environ.values())
+        assert [name for name in commands if CREDENTIALS.nats_seed(name) in values] == [user]
+        assert command.environ["ODEA_NATS_SEED"] == CREDENTIALS.nats_seed(user)
 
 
 def test_only_keys_gets_the_pepper(recipe: Recipe) -> None:

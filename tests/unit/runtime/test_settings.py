@@ -1,6 +1,7 @@
 """Settings are read once, whole, and never tell a secret (P6)."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr, ValidationError
@@ -48,7 +49,52 @@ def test_every_value_is_taken_from_its_variable() -> None:
         "drain_s": 3.0,
         "database_pool_max": 5,
         "database_timeout_s": 0.5,
+        "nats_seed": None,
+        "nats_tls_ca_file": None,
+        "nats_tls_cert_file": None,
+        "nats_tls_key_file": None,
     }
+
+
+SEED = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY"
+
+
+def test_a_seed_is_a_secret() -> None:
+    settings = load(Settings, NATS | {"ODEA_NATS_SEED": SEED})
+    assert settings.nats_seed
+    assert settings.nats_seed.get_secret_value() == SEED
+    assert SEED not in repr(settings) + str(settings.model_dump()) + settings.model_dump_json()
+    (fault,) = faults_of(NATS | {"ODEA_NATS_SEED": f"{SEED}X"}, Settings)
+    assert fault.startswith("ODEA_NATS_SEED: ")
+    assert SEED not in fault
+
+
+def test_a_secret_may_lie_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "seed"
+    path.write_text(f"{SEED}\n")
+    settings = load(Settings, NATS | {"ODEA_NATS_SEED_FILE": str(path), "ODEA_UNKNOWN_FILE": "/nowhere"})
+    assert settings.nats_seed
+    assert settings.nats_seed.get_secret_value() == SEED
+    environ = {"ODEA_NATS_URL_FILE": str(path), "ODEA_NATS_URL": "nats://bus", "ODEA_NATS_SEED_FILE": f"/x/{SECRET}"}
+    assert faults_of(environ, Settings) == [
+        "ODEA_NATS_URL: given twice, by itself and by ODEA_NATS_URL_FILE",
+        "ODEA_NATS_SEED: its file can't be read: No such file or directory",
+    ]
+    path.write_bytes(b"\xff")
+    assert faults_of({"ODEA_NATS_URL_FILE": str(path)}, Settings) == [
+        "ODEA_NATS_URL: its file can't be read: not UTF-8"
+    ]
+
+
+def test_a_certificate_needs_its_key_and_both_must_be_there(tmp_path: Path) -> None:
+    path = tmp_path / "one.pem"
+    path.write_text("")
+    for name in ("CERT", "KEY"):
+        (fault,) = faults_of(NATS | {f"ODEA_NATS_TLS_{name}_FILE": str(path)}, Settings)
+        assert fault == "ODEA_NATS_TLS_KEY_FILE: Value error, certificate and key must be given together"
+    (fault,) = faults_of(NATS | {"ODEA_NATS_TLS_CA_FILE": str(tmp_path / SECRET)}, Settings)
+    assert fault.startswith("ODEA_NATS_TLS_CA_FILE: ")
+    assert SECRET not in fault
 
 
 def test_all_faults_are_named_at_once() -> None:
@@ -100,7 +146,7 @@ def test_an_error_of_the_settings_has_no_cause_that_could_be_printed() -> None:
     with pytest.raises(SettingsError) as caught:
         load(DatabaseSettings, NATS)
     assert caught.value.__cause__ is None
-    assert caught.value.__suppress_context__
+    assert caught.value.__context__ is None
 
 
 def test_settings_do_not_change() -> None:

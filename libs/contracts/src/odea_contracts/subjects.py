@@ -11,9 +11,14 @@ def dead_letters(service: str) -> str:
     return f"odea.v1.{service}.evt.dead_lettered"
 
 
+GATEWAY: Final = "gateway"
 KEYS: Final = "keys"
 QUOTA: Final = "quota"
 SYNTH: Final = "synth"
+OPERATOR: Final = "operator"
+"""Whoever administers from the command line."""
+INSTALLER: Final = "installer"
+"""Whoever makes the stream of events and its consumers, before the services start."""
 
 KEYS_VERIFY: Final = "odea.v1.keys.verify"
 KEYS_ISSUE: Final = "odea.v1.keys.issue"
@@ -73,3 +78,49 @@ SYNTH_REQUESTS_LIST: Final = "odea.v1.synth.requests_list"
 SYNTH_COMPLETED: Final = "odea.v1.synth.evt.completed"
 SYNTH_FAILED: Final = "odea.v1.synth.evt.failed"
 SYNTH_BREAKER_CHANGED: Final = "odea.v1.synth.evt.breaker_changed"
+
+
+def is_of(service: str, subject: str) -> bool:
+    """Whether a subject is one of a service's own."""
+    return subject.startswith(f"odea.v1.{service}.")
+
+
+def inbox_prefix(user: str) -> str:
+    """Below it are the inboxes for replies to a user of the bus; nobody else may listen or publish there at will."""
+    return f"_INBOX_{user}"
+
+
+def streams_prefix(user: str) -> str:
+    """Below it a user sends and receives audio streams.
+
+    Apart from the inboxes, because whoever streams with a user may publish here as it likes, and must not be able to
+    forge a reply.
+    """
+    return f"_STREAM_{user}"
+
+
+def is_reply_address(subject: str) -> bool:
+    """Whether an answer may go there; a request that names any other subject would have it taken for a request."""
+    return subject.startswith(("_INBOX", "_STREAM_"))
+
+
+STREAM_INFO: Final = f"$JS.API.STREAM.INFO.{STREAM_EVENTS}"
+STREAM_CREATE: Final = f"$JS.API.STREAM.CREATE.{STREAM_EVENTS}"
+STREAM_UPDATE: Final = f"$JS.API.STREAM.UPDATE.{STREAM_EVENTS}"
+CONSUMERS_CREATE: Final = f"$JS.API.CONSUMER.CREATE.{STREAM_EVENTS}.>"
+CONSUMERS_INFO: Final = f"$JS.API.CONSUMER.INFO.{STREAM_EVENTS}.>"
+
+
+def consumer_info(durable: str) -> str:
+    """Asks how a durable consumer of the events stands."""
+    return f"$JS.API.CONSUMER.INFO.{STREAM_EVENTS}.{durable}"
+
+
+def consumer_next(durable: str) -> str:
+    """Asks for the next events of a durable consumer."""
+    return f"$JS.API.CONSUMER.MSG.NEXT.{STREAM_EVENTS}.{durable}"
+
+
+def consumer_acknowledge(durable: str) -> str:
+    """Acknowledges what a durable consumer has delivered."""
+    return f"$JS.ACK.{STREAM_EVENTS}.{durable}.>"

@@ -26,6 +26,7 @@ from odea_local.folder import DataFolder, default_root, home
 from odea_local.recipe import DEMO, START_ORDER
 from odea_local.stack import serve
 from odea_local.status import Event, StackStatus, State, read_status
+from odea_runtime.busadmin import __main__ as busadmin
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -187,6 +188,13 @@ def say(data: Path, text: str, output: Path, voice: str, model: str) -> None:
     charged = speech.say(found.url, folder.keys / "tenant.key", request, output)
     where = "standard output" if output == speech.STANDARD_OUTPUT else output
     click.echo(f"{where} · {charged or 'an unknown number of'} characters charged", err=True)
+
+
+@cli.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def bus(arguments: tuple[str, ...]) -> int:
+    """Run a bus of your own: `bus keys`, `bus config`, `bus apply`; more with `bus --help`."""
+    return busadmin.main(arguments, "odea bus")
 
 
 for group in (tenants, keys, plans, accounts, usage, audit):

@@ -15,6 +15,7 @@ from odea_contracts.base import Endpoint, Message
 from odea_contracts.errors import ErrorCode, Failure
 from odea_contracts.keys import Scope
 from odea_contracts.keytext import ParsedKey, parse_key
+from odea_contracts.subjects import OPERATOR
 from odea_local.folder import write_atomically
 from odea_runtime import logs
 from odea_runtime.bus import Bus, BusError
@@ -121,7 +122,7 @@ def _read_key(path: Path) -> ParsedKey | None:
 
 
 async def _main(settings: Settings, folder: Path) -> None:
-    bus = Bus(settings, "local")
+    bus = Bus(settings, OPERATOR)
     try:
         await ensure(bus, folder)
     finally:

@@ -12,7 +12,9 @@ import tempfile
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from odea_local.credentials import new_secret
 from odea_local.errors import StartFailedError
@@ -23,7 +25,9 @@ from odea_local.ports import find_free
 from odea_local.postgres import Postgres
 from odea_local.process import KILL_WAIT_S, Command, Process
 from odea_local.status import ServiceStatus, StackStatus, read_status
+from odea_runtime.busadmin.authorization import PAYLOAD_BYTES_MAX
 
+USER = "odea"
 READY_WITHIN_S = 60.0
 PROBE_PAUSE_S = 0.02
 GRACE_S = 20.0
@@ -76,26 +80,43 @@ class EmbeddedPostgres:
 
 
 class EmbeddedNats:
-    """A running NATS server whose streams stay when it is stopped or killed."""
+    """A running NATS server whose streams stay when it is stopped or killed.
 
-    def __init__(self, data_dir: Path) -> None:
+    Args:
+        data_dir: where it lives.
+        access: who may come in and do what; by default one user with a password and all rights.
+    """
+
+    def __init__(self, data_dir: Path, access: Mapping[str, Any] | None = None) -> None:
         folder = data_dir.resolve() / "nats"
         folder.mkdir(parents=True, exist_ok=True)
         port = find_free()
-        self._nats = Nats.at(folder, new_secret(), port, find_free(avoid=(port,)))
+        password = new_secret()
+        self._login = "" if access else f"{USER}:{password}@"
+        self._nats = Nats.at(
+            folder,
+            access or {"max_payload": PAYLOAD_BYTES_MAX, "authorization": {"user": USER, "password": password}},
+            port,
+            find_free(avoid=(port,)),
+        )
         self._log = LogFile(folder / "nats.log")
         self._nats.prepare()
         self._process = self._spawn()
 
     @property
     def url(self) -> str:
-        """The address for clients, user and password included. It stays the same over a restart."""
-        return self._nats.url
+        """The address for clients; user and password included, if there are. It stays the same over a restart."""
+        return self._nats.url.replace("://", f"://{self._login}")
 
     @property
     def pid(self) -> int:
         """The process id of the server that was started last."""
         return self._process.pid
+
+    @property
+    def folder(self) -> Path:
+        """Its configuration and its store."""
+        return self._nats.folder
 
     def stop(self) -> None:
         """End it in order."""
@@ -105,6 +126,12 @@ class EmbeddedNats:
         """End it as a crash would."""
         self._process.kill()
         self._process.wait(KILL_WAIT_S)
+
+    def reload(self, access: Mapping[str, Any]) -> None:
+        """Let others in, or the same with other rights, without a restart; it follows within a moment."""
+        self._nats = replace(self._nats, access=access)
+        self._nats.prepare()
+        self._process.signal(signal.SIGHUP)
 
     def restart(self) -> None:
         """Start it again on the same port, ending it first if it runs; returns when it answers."""
@@ -217,13 +244,13 @@ def embedded_postgres(data_dir: Path) -> Generator[EmbeddedPostgres]:
 
 
 @contextmanager
-def embedded_nats(data_dir: Path) -> Generator[EmbeddedNats]:
-    """A NATS server with JetStream, its store in this folder, for the time of the block.
+def embedded_nats(data_dir: Path, access: Mapping[str, Any] | None = None) -> Generator[EmbeddedNats]:
+    """A NATS server with JetStream, its store in this folder, for the time of the block. `access` as for its class.
 
     Raises:
         StartFailedError: with the last line that it wrote.
     """
-    server = EmbeddedNats(data_dir)
+    server = EmbeddedNats(data_dir, access)
     try:
         yield server
     finally:

@@ -1,11 +1,12 @@
-"""NATS with JetStream from a wheel: one store, one login, loopback only, every size bounded."""
+"""NATS with JetStream from a wheel: one store, loopback only, every size bounded."""
 
 import http.client
 import sysconfig
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
@@ -14,8 +15,6 @@ from odea_local.folder import write_atomically
 from odea_local.ports import LOOPBACK
 from odea_local.process import Command, Process
 
-USER = "odea"
-PAYLOAD_BYTES_MAX = 1024 * 1024
 MEMORY_STORE_BYTES_MAX = 64 * 1024 * 1024
 FILE_STORE_BYTES_MAX = 1024 * 1024 * 1024
 CONNECTIONS_MAX = 1000
@@ -27,20 +26,21 @@ class Nats:
     """One server with its store; a restart comes back on the same port with the same streams."""
 
     folder: Path
-    password: str = field(repr=False)
+    access: Mapping[str, Any] = field(repr=False)
+    """Who may come in and do what, and whatever else of the server's configuration goes above the usual."""
     port: int
     monitor_port: int
     program: Path
 
     @classmethod
-    def at(cls, folder: Path, password: str, port: int, monitor_port: int) -> Self:
+    def at(cls, folder: Path, access: Mapping[str, Any], port: int, monitor_port: int) -> Self:
         """The server whose store lies in this folder, which must exist."""
-        return cls(folder=folder, password=password, port=port, monitor_port=monitor_port, program=find_program())
+        return cls(folder=folder, access=access, port=port, monitor_port=monitor_port, program=find_program())
 
     @property
     def url(self) -> str:
-        """The address for clients; it holds the password."""
-        return f"nats://{USER}:{self.password}@{LOOPBACK}:{self.port}"
+        """The address for clients, without a login."""
+        return f"nats://{LOOPBACK}:{self.port}"
 
     def prepare(self) -> None:
         """Write the configuration. The server reads JSON, which spares us its own quoting rules."""
@@ -48,9 +48,7 @@ class Nats:
             "server_name": "odea",
             "listen": f"{LOOPBACK}:{self.port}",
             "http": f"{LOOPBACK}:{self.monitor_port}",
-            "max_payload": PAYLOAD_BYTES_MAX,
             "max_connections": CONNECTIONS_MAX,
-            "authorization": {"user": USER, "password": self.password},
             "jetstream": {
                 "store_dir": str(self.folder),
                 "max_memory_store": MEMORY_STORE_BYTES_MAX,
@@ -58,6 +56,7 @@ class Nats:
                 # The default leaves two minutes of acknowledged events to a power cut.
                 "sync_interval": "5s",
             },
+            **self.access,
         }
         write_atomically(self._config, msgspec.json.encode(config))
 

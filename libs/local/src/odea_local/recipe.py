@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from odea_contracts.subjects import GATEWAY, INSTALLER, OPERATOR
 from odea_local.credentials import Credentials
 from odea_local.folder import DataFolder
 from odea_local.leftovers import MARK
@@ -16,9 +17,9 @@ from odea_local.process import Command, Process
 from odea_local.roles import DATABASE, Role
 from odea_local.status import ServiceStatus
 from odea_local.supervisor import Service
+from odea_runtime.busadmin.authorization import server_config
 
 DATABASE_SERVICES: Final = ("keys", "quota", "synth")
-GATEWAY: Final = "gateway"
 DEMO: Final = "demo"
 START_ORDER: Final = ("postgres", "nats", *DATABASE_SERVICES, GATEWAY)
 
@@ -55,7 +56,8 @@ class Recipe:
             LocalError: one of the servers is not installed.
         """
         postgres = Postgres.at(folder.postgres, credentials.postgres)
-        nats = Nats.at(folder.nats, credentials.nats, ports.nats, ports.nats_monitor)
+        access = server_config(credentials.nats_public_keys())
+        nats = Nats.at(folder.nats, access, ports.nats, ports.nats_monitor)
         return cls(folder=folder, port=port, ports=ports, credentials=credentials, postgres=postgres, nats=nats)
 
     @property
@@ -108,8 +110,13 @@ class Recipe:
 
     def demo(self) -> Command:
         """The command that makes sure that there is a demo tenant with its keys on file."""
-        environ = self._marked({"ODEA_LOG_FORMAT": "pretty", **_inherited(), "ODEA_NATS_URL": self.nats.url})
-        return self._python("odea_local.demo", str(self.folder.keys), environ=environ)
+        environ = {"ODEA_LOG_FORMAT": "pretty", **_inherited(), **self._login(OPERATOR)}
+        return self._python("odea_local.demo", str(self.folder.keys), environ=self._marked(environ))
+
+    def apply_bus(self) -> Command:
+        """The command that makes the stream of events and its consumers."""
+        environ = {"ODEA_LOG_FORMAT": "pretty", **_inherited(), **self._login(INSTALLER)}
+        return self._python("odea_runtime.busadmin", "apply", environ=self._marked(environ))
 
     def statuses(self) -> tuple[ServiceStatus, ...]:
         """The services before they start, in order, with the addresses that they will have."""
@@ -126,7 +133,7 @@ class Recipe:
     def _environ(self, name: str) -> dict[str, str]:
         """A service's settings: what the user exported, below what the stack decides."""
         environ = {"ODEA_LOG_FORMAT": "pretty", "ODEA_DRAIN_S": str(DRAIN_S), **_inherited()}
-        environ["ODEA_NATS_URL"] = self.nats.url
+        environ |= self._login(name)
         environ["ODEA_OPS_ADDRESS"] = f"{LOOPBACK}:{self._ops_port(name)}"
         if name in DATABASE_SERVICES:
             password = self._database_password(name)
@@ -136,6 +143,9 @@ class Recipe:
         if name == GATEWAY:
             environ["ODEA_GATEWAY_ADDRESS"] = f"{LOOPBACK}:{self.port}"
         return self._marked(environ)
+
+    def _login(self, user: str) -> dict[str, str]:
+        return {"ODEA_NATS_URL": self.nats.url, "ODEA_NATS_SEED": self.credentials.nats_seed(user)}
 
     def _marked(self, environ: Mapping[str, str]) -> dict[str, str]:
         return {**environ, MARK: str(self.folder.root)}

@@ -38,7 +38,8 @@ def configuration_page() -> str:
         "# Configuration",
         "",
         "Services read their settings from the environment, once, when they start. Each checks all of them, names",
-        "every fault and exits with 78 if there is one. Made from the code by `just docs`.",
+        "every fault and exits with 78 if there is one. `ODEA_<NAME>_FILE` names a file that holds the value instead,",
+        "so that mounted secrets stay out of the environment. Made from the code by `just docs`.",
     ]
     seen: set[str] = set()
     for title, model, note in (*_SHARED, *_OWN):

@@ -6,19 +6,21 @@ import signal
 import time
 from collections.abc import Callable
 
+from odea_contracts.subjects import GATEWAY
 from odea_local import credentials, ports, roles
 from odea_local.errors import LocalError
 from odea_local.folder import DataFolder
 from odea_local.leftovers import end_leftovers
 from odea_local.logfile import LogFile
 from odea_local.process import adopt_orphans, reap_orphans
-from odea_local.recipe import DATABASE_SERVICES, DEMO, GATEWAY, Recipe
+from odea_local.recipe import DATABASE_SERVICES, DEMO, Recipe
 from odea_local.status import Event, Journal, StackStatus, State
 from odea_local.supervisor import Keeper, Service, run_to_end
 
 INIT_WITHIN_S = 120.0
 MIGRATE_WITHIN_S = 120.0
 DEMO_WITHIN_S = 60.0
+APPLY_WITHIN_S = 60.0
 
 
 class Stack:
@@ -77,6 +79,8 @@ class Stack:
         self._recipe.nats.prepare()
         await self._keep(self._recipe.nats_service())
         self._bus_is_up.set()
+        # Whoever needs the stream waits for it by itself.
+        await run_to_end("the bus's stream", self._recipe.apply_bus(), self._log("nats"), APPLY_WITHIN_S)
 
     async def _start_with_database(self, name: str) -> None:
         await self._database_is_up.wait()

@@ -4,6 +4,8 @@ A call ends in a reply or in one of the named errors below, never later than its
 """
 
 import asyncio
+import math
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -15,12 +17,14 @@ import nats.errors
 import structlog
 from fast_depends.msgspec import MsgSpecSerializer
 from faststream.nats import NatsBroker, NatsRouter
+from faststream.nats.security import NatsNKey, NatsSecurity
 from faststream.nats.subscriber.usecases import CoreSubscriber
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 from prometheus_client import Counter, Histogram
 
 from odea_contracts.base import Endpoint, Message
+from odea_contracts.subjects import inbox_prefix, streams_prefix
 from odea_contracts.synth import HEADER_DEADLINE_MS, HEADER_REQUEST_ID
 from odea_runtime.settings import Settings
 
@@ -31,6 +35,7 @@ _RECONNECT_WAIT_S: Final = 0.25
 _PING_S: Final = 2
 _CLOSE_S: Final = 2.0
 _FLUSH_S: Final = 2
+_SAY_EVERY_S: Final = 30.0
 BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Of histograms of what crosses the bus."""
 
@@ -80,8 +85,8 @@ class Bus:
     """One connection to NATS: call, publish and, through routers, serve.
 
     Args:
-        settings: `nats_url`, `call_timeout_s`, `drain_s`.
-        service: the name shown to NATS and used for the private inbox prefix.
+        settings: `nats_*`, `call_timeout_s`, `drain_s`.
+        service: the user of the bus; its inboxes and streams lie below prefixes with this name.
         routers: what this process serves.
     """
 
@@ -89,14 +94,15 @@ class Bus:
         self._timeout_s = settings.call_timeout_s
         self._lost: list[Callable[[], None]] = []
         self._back: list[Callable[[], None]] = []
-        self.inbox_prefix: Final = f"_INBOX_{service}"
+        self.streams_prefix: Final = streams_prefix(service)
         self.broker: Final = NatsBroker(
             settings.nats_url.get_secret_value().split(","),
             name=f"odea-{service}",
             serializer=MsgSpecSerializer(),
             # Handlers take the decoded body and nothing else; injection would cost half the time of a message.
             apply_types=False,
-            inbox_prefix=self.inbox_prefix,
+            inbox_prefix=inbox_prefix(service),
+            security=_security(settings),
             connect_timeout=2,
             allow_reconnect=True,
             reconnect_time_wait=cast("int", _RECONNECT_WAIT_S),
@@ -111,6 +117,9 @@ class Bus:
             logger=None,
         )
         self._log = structlog.get_logger()
+        self._serving = False
+        self._refused = ""
+        self._trouble = _Seldom()
         self._stopping = False
 
     @property
@@ -140,6 +149,7 @@ class Bus:
         with suppress(nats.errors.Error):
             # Whoever asks after this finds us.
             await self.round_trip()
+        self._serving = True
 
     async def round_trip(self) -> None:
         """Return when the server has read all that was sent before.
@@ -177,7 +187,11 @@ class Bus:
 
     async def check(self) -> str | None:
         """For `/readyz`."""
-        return None if self.connected else "not connected to NATS"
+        if not self.connected:
+            return "not connected to NATS"
+        if not self._serving:
+            return "not serving yet"
+        return self._refused or None
 
     async def call(
         self,
@@ -249,14 +263,59 @@ class Bus:
             callback()
 
     async def _on_back(self) -> None:
+        self._refused = ""
         self._log.info("connected to NATS again")
         for callback in self._back:
             callback()
 
     async def _on_error(self, error: Exception) -> None:
-        kind = "slow_consumer" if isinstance(error, nats.errors.SlowConsumerError) else "other"
+        kind = _kind_of(error)
         _FAULTS.labels(kind).inc()
-        self._log.warning("trouble on the bus", kind=kind, error=repr(error))
+        if kind == "subscription_refused":
+            # What should be heard will not be: better out of service than deaf.
+            self._refused = "NATS refused a subscription"
+        if (unsaid := self._trouble.unsaid(f"{kind} {type(error).__name__}")) is not None:
+            self._log.warning("trouble on the bus", kind=kind, error=repr(error), unsaid=unsaid)
+
+
+class _Seldom:
+    """Keeps trouble that repeats itself from filling the log: each kind is said at once, then every so often."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, tuple[float, int]] = {}
+
+    def unsaid(self, kind: str) -> int | None:
+        """How often it happened without a word since it was said last; nothing if it is not to be said now."""
+        at, unsaid = self._said.get(kind, (-math.inf, 0))
+        now = time.monotonic()
+        if now - at < _SAY_EVERY_S:
+            self._said[kind] = (at, unsaid + 1)
+            return None
+        self._said[kind] = (now, 0)
+        return unsaid
+
+
+def _kind_of(error: Exception) -> str:
+    text = str(error).lower()
+    if isinstance(error, nats.errors.SlowConsumerError):
+        return "slow_consumer"
+    if "permissions violation" in text:
+        return "subscription_refused" if "subscription" in text else "publication_refused"
+    return "not_let_in" if "authorization violation" in text else "other"
+
+
+def _security(settings: Settings) -> NatsSecurity | None:
+    ca, own = settings.nats_tls_ca_file, settings.nats_tls_cert_file
+    encrypted = ca or own or "tls://" in settings.nats_url.get_secret_value()
+    context = ssl.create_default_context(cafile=ca) if encrypted else None
+    if context and own:
+        context.load_cert_chain(own, settings.nats_tls_key_file)
+    # First the handshake, then the first word: otherwise it is the word of an unknown server that decides whether there
+    # is a handshake at all.
+    if settings.nats_seed:
+        seed = settings.nats_seed.get_secret_value()
+        return NatsNKey.from_seed(seed, ssl_context=context, tls_handshake_first=context is not None)
+    return NatsSecurity(ssl_context=context, tls_handshake_first=True) if context else None
 
 
 @lru_cache(maxsize=256)

@@ -14,16 +14,14 @@ from faststream.message import StreamMessage
 from faststream.middlewares import BaseMiddleware
 from faststream.nats import JStream, NatsMessage, NatsRouter, PullSub
 from nats.aio.msg import Msg
-from nats.js.api import ConsumerConfig
 from prometheus_client import Counter
 
 from odea_contracts.base import Message
-from odea_contracts.subjects import STREAM_EVENTS, dead_letters
+from odea_contracts.subjects import STREAM_EVENTS, dead_letters, inbox_prefix
 from odea_runtime.bus import Bus
 
 EventT = TypeVar("EventT", bound=Message)
 
-_ACK_WAIT_S: Final = 30
 _BATCH: Final = 10
 _PULL_S: Final = 1.0
 """How long one request for events stands. nats-py can hold what came first until the batch is full or this is over."""
@@ -38,7 +36,7 @@ class Follower:
     """Follows subjects of the events stream with durable consumers.
 
     Args:
-        service: whose dead letters they become.
+        service: the user of the bus that follows, and whose dead letters they become.
         deliveries_max: how often an event is tried.
     """
 
@@ -55,7 +53,10 @@ class Follower:
         event: type[EventT],
         handler: Callable[[EventT], Awaitable[None]],
     ) -> None:
-        """Call `handler` with every event on `subject`, from where the durable consumer stands."""
+        """Call `handler` with every event on `subject`, from where the durable consumer stands.
+
+        The consumer must be there before the bus starts to serve; see `jetstream.until_applied`.
+        """
         decoder = msgspec.json.Decoder(event)
         follower = self
 
@@ -83,8 +84,8 @@ class Follower:
             subject,
             stream=JStream(STREAM_EVENTS, declare=False),
             durable=durable,
+            inbox_prefix=f"{inbox_prefix(self._service)}.".encode(),
             pull_sub=PullSub(batch_size=_BATCH, timeout=_PULL_S),
-            config=ConsumerConfig(ack_wait=_ACK_WAIT_S, max_ack_pending=_BATCH * 10, filter_subject=subject),
             ack_policy=AckPolicy.MANUAL,
             decoder=decode,
             no_reply=True,

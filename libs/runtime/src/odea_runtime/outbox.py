@@ -15,21 +15,15 @@ import asyncpg
 import nats.errors
 import nats.js.errors
 import structlog
-from nats.js.api import RetentionPolicy, StorageType, StreamConfig
 from prometheus_client import Counter, Gauge
 
-from odea_contracts.subjects import STREAM_EVENTS, SUBJECTS_EVENTS
+from odea_contracts.subjects import STREAM_EVENTS
 from odea_runtime.bus import Bus
 from odea_runtime.postgres import Connection, Database, StorageUnavailableError
 
 BATCH_MAX: Final = 200
 _POLL_S: Final = 1.0
 _ACK_S: Final = 2.0
-_EVENTS_AGE_S: Final = 30 * 24 * 3600
-_EVENTS_BYTES_MAX: Final = 1024**3
-_DUPLICATES_S: Final = 600
-_CREATE_ATTEMPTS: Final = 5
-_CREATE_PAUSE_S: Final = 0.1
 
 _RELAYED = Counter("odea_outbox_relayed_total", "Events handed to JetStream")
 _WAITING = Gauge("odea_outbox_waiting", "Events that have not been handed over")
@@ -38,37 +32,6 @@ _OLDEST = Gauge("odea_outbox_oldest_seconds", "Age of the oldest event that has 
 
 class EventsUnavailableError(Exception):
     """JetStream could not be reached, or did not acknowledge in time. Events stay in the outbox."""
-
-
-async def ensure_events_stream(bus: Bus) -> None:
-    """Create the stream of events if it is not there. Safe to call from every service.
-
-    Raises:
-        EventsUnavailableError: JetStream does not answer.
-    """
-    config = StreamConfig(
-        name=STREAM_EVENTS,
-        subjects=[SUBJECTS_EVENTS],
-        retention=RetentionPolicy.LIMITS,
-        storage=StorageType.FILE,
-        max_age=_EVENTS_AGE_S,
-        max_bytes=_EVENTS_BYTES_MAX,
-        duplicate_window=_DUPLICATES_S,
-    )
-    jetstream = bus.client.jetstream(timeout=_ACK_S)
-    for attempt in range(_CREATE_ATTEMPTS):
-        try:
-            try:
-                await jetstream.stream_info(STREAM_EVENTS)
-            except nats.js.errors.NotFoundError:
-                await jetstream.add_stream(config)
-        except (nats.errors.Error, TimeoutError) as error:
-            # Services that start together make it together; the server takes one and refuses the others for a moment.
-            if not isinstance(error, nats.js.errors.APIError) or attempt + 1 == _CREATE_ATTEMPTS:
-                raise EventsUnavailableError(repr(error)) from error
-            await asyncio.sleep(_CREATE_PAUSE_S)
-        else:
-            return
 
 
 class Outbox:
@@ -141,8 +104,7 @@ class Outbox:
                 )
             )
         except nats.js.errors.NoStreamResponseError:
-            await ensure_events_stream(self._bus)
-            raise EventsUnavailableError("the stream was not there") from None
+            raise EventsUnavailableError("there is no stream of events; `bus apply` makes it") from None
         except (nats.errors.Error, TimeoutError) as error:
             raise EventsUnavailableError(repr(error)) from error
 

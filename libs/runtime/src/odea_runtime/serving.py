@@ -21,6 +21,7 @@ from prometheus_client import Counter, Histogram
 
 from odea_contracts.base import Endpoint, Message
 from odea_contracts.errors import ErrorCode, Failure, failure
+from odea_contracts.subjects import is_reply_address
 from odea_contracts.synth import HEADER_DEADLINE_MS, HEADER_REQUEST_ID
 from odea_runtime.bus import BUCKETS_S, UNREADABLE, UnavailableError
 from odea_runtime.tasks import Tasks
@@ -147,8 +148,12 @@ def too_late(raw: Msg) -> bool:
 
 
 async def respond(raw: Msg, reply: Message) -> None:
-    """Send `reply` to whoever asked, if anybody can still be reached."""
-    if raw.reply:
+    """Send `reply` to whoever asked, if anybody can still be reached.
+
+    Only to where replies go: a request may name any subject for its answer, and would have us speak there with our
+    rights.
+    """
+    if is_reply_address(raw.reply):
         try:
             await raw.respond(msgspec.json.encode(reply))
         except nats.errors.MaxPayloadError:

@@ -22,7 +22,7 @@ from odea_runtime.background import running
 from odea_runtime.bus import Bus
 from odea_runtime.health import OpsServer
 from odea_runtime.migrations import await_schema, migrate
-from odea_runtime.outbox import EventsUnavailableError, Outbox, ensure_events_stream
+from odea_runtime.outbox import Outbox
 from odea_runtime.postgres import Database
 from odea_runtime.serving import request_router
 from odea_runtime.tasks import Tasks
@@ -76,10 +76,6 @@ async def wait_for_schema(settings: KeysSettings, stop: asyncio.Event) -> None:
 async def _work(bus: Bus, outbox: Outbox) -> None:
     await bus.start()
     structlog.get_logger().info("serving")
-    try:
-        await ensure_events_stream(bus)
-    except EventsUnavailableError as error:
-        structlog.get_logger().warning("the outbox will try to make the stream of events", error=repr(error))
     await outbox.run()
 
 

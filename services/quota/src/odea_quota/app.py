@@ -17,7 +17,8 @@ from odea_runtime.background import running, unless
 from odea_runtime.bus import Bus
 from odea_runtime.events import Follower
 from odea_runtime.health import OpsServer
-from odea_runtime.outbox import Outbox, ensure_events_stream
+from odea_runtime.jetstream import until_applied
+from odea_runtime.outbox import Outbox
 from odea_runtime.postgres import Database
 from odea_runtime.serving import request_router
 from odea_runtime.tasks import Tasks
@@ -43,6 +44,7 @@ async def serve(settings: QuotaSettings, stop: asyncio.Event) -> None:
     handlers.register(router, tasks)
     follower = Follower(subjects.QUOTA, deliveries_max=settings.events_deliveries_max)
     follow = partial(follower.follow, lambda: bus)
+    durables = (subjects.DURABLE_QUOTA_TENANTS, subjects.DURABLE_QUOTA_KEYS)
     follow(subjects.DURABLE_QUOTA_TENANTS, subjects.KEYS_TENANT_CREATED, TenantEvent, handlers.open_tenant_account)
     follow(subjects.DURABLE_QUOTA_KEYS, subjects.KEYS_ISSUED, KeyEvent, handlers.open_key_account)
     bus = Bus(settings, subjects.QUOTA, router, follower.router)
@@ -56,7 +58,7 @@ async def serve(settings: QuotaSettings, stop: asyncio.Event) -> None:
         await stack.enter_async_context(running(batcher.run()))
         await stack.enter_async_context(running(sweeper.run()))
         stack.push_async_callback(bus.stop)
-        if not await unless(stop, bus.start(before=lambda: ensure_events_stream(bus))):
+        if not await unless(stop, bus.start(before=lambda: until_applied(bus, *durables))):
             return
         await stack.enter_async_context(running(outbox.run()))
         await stop.wait()

@@ -1,6 +1,7 @@
 """All audio streams of a process over one subscription: who is meant by a message, and who gives signs of life when."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Final, Protocol
@@ -42,7 +43,8 @@ class Streams:
 
     async def start(self) -> None:
         """Subscribe. The bus must have been started."""
-        self._prefix = f"{self._bus.client.new_inbox()}."
+        # Random, where the library would count on from its inboxes: who knows one of these must not know those.
+        self._prefix = f"{self._bus.streams_prefix}.{secrets.token_hex(16)}."
         await self._bus.client.subscribe(f"{self._prefix}*", cb=self._dispatch)
         self._bus.on_lost(self._lose_all)
         self._beats = asyncio.create_task(self._beat_forever())

@@ -11,6 +11,7 @@ from nats.aio.msg import Msg
 
 from odea_contracts.base import Message
 from odea_contracts.errors import ErrorCode, failure
+from odea_contracts.subjects import is_reply_address
 from odea_contracts.synth import HEADER_REQUEST_ID
 from odea_runtime.serving import current_message, respond, too_late
 from odea_runtime.tasks import Tasks
@@ -36,7 +37,7 @@ def serve_streams(
 
     async def receive(body: RequestT) -> None:
         raw = current_message()
-        if not raw.reply:
+        if not is_reply_address(raw.reply):
             structlog.get_logger().warning("a request without an inbox for its stream", subject=subject)
         elif not tasks.start(_handle(handler, body, raw)):
             await respond(raw, failure(ErrorCode.OVERLOADED))
