@@ -9,10 +9,13 @@ from pydantic import SecretStr
 
 from fakes.minimax import FakeMiniMax
 from fakes.minimax.app import KEY
+from fakes.openai import KEY as OPENAI_KEY
+from fakes.openai import FakeOpenAI
 from fakes.serving import serving
 from odea_synth.providers.base import Chunk, Provider, ProviderError, Utterance
 from odea_synth.providers.credentials import Credential
 from odea_synth.providers.minimax import MiniMaxOptions, MiniMaxProvider
+from odea_synth.providers.openai import Flavour, OpenAIOptions, OpenAIProvider
 from odea_synth.providers.upstream import UpstreamOptions
 
 NARRATOR = "English_expressive_narrator"
@@ -65,6 +68,22 @@ async def minimax(
     async with serving(fake.app) as url:
         given: dict[str, Any] = {"credentials": credentials(KEY), "base_url": url}
         provider = MiniMaxProvider(MiniMaxOptions(upstream=upstream or UpstreamOptions(), **(given | options)))
+        await provider.start()
+        try:
+            yield provider
+        finally:
+            await provider.close()
+
+
+@asynccontextmanager
+async def openai(
+    fake: FakeOpenAI, upstream: UpstreamOptions | None = None, **options: Any
+) -> AsyncGenerator[OpenAIProvider]:
+    """A provider that talks to `fake` in its own flavour."""
+    async with serving(fake.app) as url:
+        given: dict[str, Any] = {"credentials": credentials(OPENAI_KEY), "flavour": Flavour(fake.kind.value)}
+        settings = OpenAIOptions(base_url=f"{url}/v1", upstream=upstream or UpstreamOptions(), **(given | options))
+        provider = OpenAIProvider(settings)
         await provider.start()
         try:
             yield provider

@@ -3,15 +3,19 @@
 import math
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 from prometheus_client import Counter
 from pydantic import SecretStr
 
-from odea_synth.providers.upstream import is_private
+from odea_synth.providers.base import Chunk, ErrorClass, ProviderError
+from odea_synth.providers.upstream import UNAVAILABLE, is_private
+
+T = TypeVar("T")
 
 _HEADER_SAFE: Final = re.compile(r"[!-~]+")
 _PARKED = Counter(
@@ -33,6 +37,20 @@ class Credential:
     secret: SecretStr
 
 
+class RefusedError(ProviderError):
+    """A `ProviderError` that knows what is to become of the credential that was sent.
+
+    Attributes:
+        park_s: how long to leave the credential alone; 0 for not at all.
+        of_model: only for the model that was asked for.
+        elsewhere: another credential may do.
+    """
+
+    park_s: float = 0.0
+    of_model: bool = False
+    elsewhere: bool = False
+
+
 class Credentials:
     """The credentials of one provider. One that was refused is parked for a time, one that was throttled rests."""
 
@@ -44,6 +62,46 @@ class Credentials:
         self._clock = clock
         self._parked_until: dict[tuple[str, str | None], float] = {}
         self._resting_until: dict[str, float] = {}
+
+    async def speak(self, model: str, attempt: Callable[[Credential], AsyncGenerator[Chunk]]) -> AsyncGenerator[Chunk]:
+        """Let `attempt` speak with one credential after the other, until there is audio.
+
+        Raises:
+            ProviderError: that of the last attempt, or of class account if there is none to be made.
+        """
+        refused: RefusedError | None = None
+        for credential in self.usable(model):
+            begun = False
+            try:
+                async with aclosing(attempt(credential)) as chunks:
+                    async for chunk in chunks:
+                        begun = True
+                        yield chunk
+            except RefusedError as error:
+                self._judge(credential, model, error)
+                if begun or not error.elsewhere:
+                    raise
+                refused = error
+            else:
+                return
+        raise refused or self._all_parked(model)
+
+    async def ask(self, attempt: Callable[[Credential], Awaitable[T]]) -> T:
+        """What `attempt` brings back with the first credential that is not refused.
+
+        Raises:
+            ProviderError: as `speak`.
+        """
+        refused: RefusedError | None = None
+        for credential in self.usable(""):
+            try:
+                return await attempt(credential)
+            except RefusedError as error:
+                self._judge(credential, "", error)
+                if not error.elsewhere:
+                    raise
+                refused = error
+        raise refused or self._all_parked("")
 
     def usable(self, model: str) -> tuple[Credential, ...]:
         """Those that may be tried for a model, in that order: as configured, those that rest last."""
@@ -73,6 +131,17 @@ class Credentials:
         now = self._clock()
         wait_s = min((self._wait_s(one, model, now) for one in self._credentials), default=math.inf)
         return max(wait_s, 0.0) if math.isfinite(wait_s) else None
+
+    def _judge(self, credential: Credential, model: str, error: RefusedError) -> None:
+        if error.park_s:
+            of_model = model if error.of_model else None
+            self.park(credential, error.park_s, model=of_model, reason=error.detail)
+        elif error.error_class is ErrorClass.THROTTLE:
+            self.rest(credential, error.retry_after_s or 0.0)
+
+    def _all_parked(self, model: str) -> ProviderError:
+        detail = "every credential is parked"
+        return ProviderError(ErrorClass.ACCOUNT, UNAVAILABLE, detail=detail, retry_after_s=self.wait_s(model))
 
     def _wait_s(self, credential: Credential, model: str, now: float) -> float:
         return max(self._parked_until.get((credential.name, which), now) - now for which in (None, model))

@@ -10,7 +10,8 @@ from typing import Final
 
 import httpx
 
-from odea_synth.providers.base import ErrorClass, ProviderError
+from odea_synth.providers.base import ErrorClass
+from odea_synth.providers.credentials import RefusedError
 from odea_synth.providers.minimax.options import MiniMaxOptions
 from odea_synth.providers.upstream import BUSY, FAILED, REFUSED, UNAVAILABLE, retry_after_s
 
@@ -75,15 +76,8 @@ MEANINGS: Mapping[int, Meaning] = MappingProxyType(
 """Every code that is known. Any other is a fault of the upstream's, and never parks a credential."""
 
 
-class MiniMaxError(ProviderError):
-    """A `ProviderError` that knows what is to become of the credential.
-
-    Attributes:
-        code: MiniMax's own, or the HTTP status if there is none.
-        park_s: how long to leave the credential alone; 0 for not at all.
-        of_model: only for the model that was asked for.
-        elsewhere: another credential may do.
-    """
+class MiniMaxError(RefusedError):
+    """A refusal with a code of MiniMax's, or the HTTP status if there is none."""
 
     def __init__(
         self,
@@ -104,7 +98,6 @@ class MiniMaxError(ProviderError):
             param=meaning.param,
             trace_id=trace_id,
         )
-        self.code = code
         self.park_s = park_s
         self.of_model = meaning.of_model
         self.elsewhere = meaning.elsewhere or meaning.error_class in (_ACCOUNT, _THROTTLE)

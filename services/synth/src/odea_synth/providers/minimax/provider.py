@@ -10,16 +10,15 @@ import msgspec
 import structlog
 
 from odea_contracts.synth import TimestampKind, Timing
-from odea_synth.providers.base import Chunk, ErrorClass, ProviderError, SourceFormat, Utterance, Voice
+from odea_synth.providers.base import Chunk, ProviderError, SourceFormat, Utterance, Voice
 from odea_synth.providers.credentials import Credential, Credentials
 from odea_synth.providers.minimax.answers import Answer, Base, read_answers, trace_of
-from odea_synth.providers.minimax.billing import likely_units, most_units
 from odea_synth.providers.minimax.codes import MiniMaxError, refusal, status_refusal
 from odea_synth.providers.minimax.options import MiniMaxOptions
 from odea_synth.providers.minimax.requests import T2aRequest, source_format, write_request
 from odea_synth.providers.minimax.subtitles import BYTES_MAX, timings_of
+from odea_synth.providers.units import likely_units, most_units
 from odea_synth.providers.upstream import (
-    UNAVAILABLE,
     UNREADABLE,
     Slots,
     broken,
@@ -73,23 +72,14 @@ class MiniMaxProvider:
     async def stream(self, utterance: Utterance) -> AsyncGenerator[Chunk]:
         """See `Provider`."""
         request = write_request(utterance, streaming=self._options.streaming)
+
+        def attempt(credential: Credential) -> AsyncGenerator[Chunk]:
+            return self._speak(request, utterance, credential)
+
         with self._slots.one():
-            refused: MiniMaxError | None = None
-            for credential in self._credentials.usable(utterance.model):
-                begun = False
-                try:
-                    async with aclosing(self._speak(request, utterance, credential)) as chunks:
-                        async for chunk in chunks:
-                            begun = True
-                            yield chunk
-                except MiniMaxError as error:
-                    self._judge(credential, utterance.model, error)
-                    if begun or not error.elsewhere:
-                        raise
-                    refused = error
-                else:
-                    return
-            raise refused or self._all_parked(utterance.model)
+            async with aclosing(self._credentials.speak(utterance.model, attempt)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
 
     async def _speak(self, request: T2aRequest, utterance: Utterance, credential: Credential) -> AsyncGenerator[Chunk]:
         likely = likely_units(request.text)
@@ -149,16 +139,7 @@ class MiniMaxProvider:
         return parts.scheme == "https" or (parts.scheme, parts.netloc) == (own.scheme, own.netloc)
 
     async def _list_voices(self) -> Sequence[Voice]:
-        refused: MiniMaxError | None = None
-        for credential in self._credentials.usable(""):
-            try:
-                return await self._list_voices_of(credential)
-            except MiniMaxError as error:
-                self._judge(credential, "", error)
-                if not error.elsewhere:
-                    raise
-                refused = error
-        raise refused or self._all_parked("")
+        return await self._credentials.ask(self._list_voices_of)
 
     async def _list_voices_of(self, credential: Credential) -> Sequence[Voice]:
         with upstream_faults(billed_units=lambda: 0):
@@ -183,17 +164,6 @@ class MiniMaxProvider:
             Voice(id=voice.voice_id, name=voice.voice_name or voice.voice_id, language=None, provider=self.name)
             for voice in named.values()
         ]
-
-    def _judge(self, credential: Credential, model: str, error: MiniMaxError) -> None:
-        if error.park_s:
-            of_model = model if error.of_model else None
-            self._credentials.park(credential, error.park_s, model=of_model, reason=error.detail)
-        elif error.error_class is ErrorClass.THROTTLE:
-            self._credentials.rest(credential, error.retry_after_s or self._options.throttle_s)
-
-    def _all_parked(self, model: str) -> ProviderError:
-        wait_s = self._credentials.wait_s(model)
-        return ProviderError(ErrorClass.ACCOUNT, UNAVAILABLE, detail="every credential is parked", retry_after_s=wait_s)
 
     def _params(self) -> dict[str, str]:
         return {"GroupId": self._options.group_id} if self._options.group_id else {}

@@ -1,4 +1,4 @@
-"""What MiniMax bills for a text: a Han character is two units, anything else one.
+"""What a text is billed where Han characters cost double, as with MiniMax: two units for one of them, else one.
 
 It is told only at the end, and the rule is silent on some scripts, so that there is a likely figure and one that cannot
 be exceeded.
