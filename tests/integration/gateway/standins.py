@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from odea_contracts import keys, quota, subjects, synth
+from odea_contracts import keys, quota, requests, subjects, synth
 from odea_contracts.errors import ErrorCode, failure
 from odea_contracts.keys import KeyEvent
 from odea_contracts.keytext import ParsedKey, encode_secret, format_key, parse_key
@@ -110,6 +110,8 @@ class Synth:
     cancelled: list[CancelReason | None] = field(default_factory=list[CancelReason | None])
     streams: Streams | None = None
     models_reply: synth.ModelsReply = field(default_factory=lambda: synth.ModelList(models=MODELS))
+    log: list[requests.LoggedRequest] = field(default_factory=list[requests.LoggedRequest])
+    looked: list[requests.RequestsList] = field(default_factory=list[requests.RequestsList])
 
     async def speak(self, request: synth.Speak, inbox: str) -> None:
         """As synth answers."""
@@ -124,6 +126,16 @@ class Synth:
     async def models(self, _request: synth.Models) -> synth.ModelsReply:
         """As synth answers."""
         return self.models_reply
+
+    async def requests_list(self, request: requests.RequestsList) -> requests.RequestsReply:
+        """As synth answers, with pages and without the filters."""
+        self.looked.append(request)
+        own = [entry for entry in self.log if request.tenant_id in {None, entry.tenant_id}]
+        ids = [f"{entry.received_at_ms * 1000}_{entry.id}" for entry in own]
+        at = ids.index(request.after) + 1 if request.after else 0
+        page = tuple(own[at : at + request.limit])
+        more = len(own) > at + request.limit
+        return requests.RequestsPage(requests=page, next_after=ids[at + request.limit - 1] if more else None)
 
     async def voices(self, request: synth.Voices) -> synth.VoicesReply:
         """As synth answers."""
@@ -186,7 +198,7 @@ class Standins:
         """Forget the script and what was asked; keys that were given out stay good."""
         self.keys.before, self.quota.reply, self.synth.play = None, None, None
         self.synth.models_reply = synth.ModelList(models=MODELS)
-        for noted in (self.keys.asked, self.synth.asked, self.synth.cancelled):
+        for noted in (self.keys.asked, self.synth.asked, self.synth.cancelled, self.synth.log, self.synth.looked):
             noted.clear()
 
     async def stop(self, name: str) -> None:
@@ -208,6 +220,7 @@ async def standing_in(settings: StreamSettings) -> AsyncGenerator[Standins]:
     serve(quota_router, tasks, quota.USAGE, parts.quota.usage)
     serve(synth_router, tasks, synth.MODELS, parts.synth.models)
     serve(synth_router, tasks, synth.VOICES, parts.synth.voices)
+    serve(synth_router, tasks, requests.REQUESTS_LIST, parts.synth.requests_list)
     serve_streams(
         synth_router,
         tasks,

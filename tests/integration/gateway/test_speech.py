@@ -2,7 +2,10 @@
 
 import asyncio
 import base64
+import io
 import os
+import struct
+import wave
 from collections.abc import AsyncGenerator
 
 import httpx
@@ -13,7 +16,8 @@ from openai import AsyncOpenAI
 from integration.gateway.harness import BODY, SPEECH, client_of, raw_exchange
 from integration.gateway.standins import Standins, digest, head_for, say
 from odea_contracts.keys import Scope
-from odea_contracts.synth import CONTENT_TYPES, AudioFormat, Speak
+from odea_contracts.minimax import VoiceSetting
+from odea_contracts.synth import CONTENT_TYPES, AudioFormat, Speak, TimestampKind, Timing
 from odea_gateway.app import Gateway
 from odea_runtime.streams import OutgoingStream
 from support.waiting import until
@@ -97,6 +101,94 @@ async def test_events_carry_the_same_audio(client: httpx.AsyncClient, standins: 
     spent = len(BODY["input"])
     usage = {"input_tokens": spent, "output_tokens": 0, "total_tokens": spent}
     assert done == {"type": "speech.audio.done", "usage": usage}
+
+
+async def test_events_tell_when_words_are_heard(client: httpx.AsyncClient, standins: Standins) -> None:
+    words = [Timing(word="Grüße,", start_ms=0, end_ms=480), Timing(word="Welt", start_ms=480, end_ms=1001)]
+
+    async def play(request: Speak, stream: OutgoingStream) -> None:
+        await stream.head(head_for(request))
+        await stream.audio(b"one")
+        await stream.timings(words[:1])
+        await stream.audio(b"two")
+        await stream.timings(words[1:])
+        await stream.tail(7)
+
+    standins.synth.play = play
+    answer = await client.post(SPEECH, json={**BODY, "stream_format": "sse", "timestamps": "word"})
+    assert standins.synth.asked[-1].timestamps is TimestampKind.WORD
+    events = [msgspec.json.decode(line.removeprefix("data: ")) for line in answer.text.split("\n\n") if line]
+    kinds = ["delta", "timestamps", "delta", "timestamps", "done"]
+    assert [event["type"] for event in events] == [f"speech.audio.{kind}" for kind in kinds]
+    assert [event["timestamps"] for event in events if "timestamps" in event] == [
+        [{"word": "Grüße,", "start_time": 0.0, "end_time": 0.48}],
+        [{"word": "Welt", "start_time": 0.48, "end_time": 1.001}],
+    ]
+
+
+@pytest.mark.parametrize("stream_format", [None, "audio"])
+async def test_timestamps_have_no_place_in_bare_audio(
+    client: httpx.AsyncClient, standins: Standins, stream_format: str | None
+) -> None:
+    answer = await client.post(SPEECH, json={**BODY, "stream_format": stream_format, "timestamps": "sentence"})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "timestamps")
+    assert not standins.synth.asked
+
+
+async def test_timings_that_nobody_asked_for_are_no_part_of_the_audio(
+    client: httpx.AsyncClient, standins: Standins
+) -> None:
+    async def play(request: Speak, stream: OutgoingStream) -> None:
+        await stream.head(head_for(request))
+        await stream.audio(b"one")
+        await stream.timings([Timing(word="one", start_ms=0, end_ms=1)])
+        await stream.audio(b"two")
+        await stream.tail(7)
+
+    standins.synth.play = play
+    assert (await client.post(SPEECH, json=BODY)).content == b"onetwo"
+
+
+async def test_what_minimax_alone_can_do_reaches_synth(client: httpx.AsyncClient, standins: Standins) -> None:
+    wishes = {"voice_setting": {"emotion": "happy", "pitch": -3}, "language_boost": "auto", "some_future_field": 1}
+    assert (await client.post(SPEECH, json={**BODY, "minimax": wishes})).status_code == 200
+    asked = standins.synth.asked[-1].minimax
+    assert asked is not None
+    assert asked.voice_setting == VoiceSetting(emotion="happy", pitch=-3)
+    assert asked.language_boost == "auto"
+
+
+@pytest.mark.parametrize(
+    ("wishes", "param"),
+    [
+        ({"voice_setting": {"pitch": 13}}, "minimax.voice_setting.pitch"),
+        ({"voice_setting": {"emotion": "envious"}}, "minimax.voice_setting.emotion"),
+        ({"timbre_weights": [{"weight": 1}]}, "minimax.timbre_weights[0].voice_id"),
+        ("loud", "minimax"),
+    ],
+)
+async def test_a_wish_that_minimax_could_not_fulfil_is_refused_by_its_name(
+    client: httpx.AsyncClient, standins: Standins, wishes: object, param: str
+) -> None:
+    """P7."""
+    answer = await client.post(SPEECH, json={**BODY, "minimax": wishes})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+    assert not standins.synth.asked
+
+
+async def test_an_http_1_0_client_gets_a_wav_with_its_true_sizes(
+    gateway: Gateway, standins: Standins, key: str
+) -> None:
+    header = b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0" + struct.pack("<HHIIHH", 1, 1, 24_000, 48_000, 2, 16)
+    standins.synth.play = say(header + b"data\xff\xff\xff\xff", bytes(4800))
+    body = msgspec.json.encode({**BODY, "response_format": "wav"})
+    request = (
+        f"POST {SPEECH} HTTP/1.0\r\nauthorization: Bearer {key}\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    ).encode() + body
+    _, _, audio = (await raw_exchange(str(gateway.http.address), request)).partition(b"\r\n\r\n")
+    with wave.open(io.BytesIO(audio)) as read:
+        assert (read.getnframes(), len(read.readframes(10**6))) == (2400, 4800)
 
 
 async def test_an_http_1_0_client_gets_it_whole(gateway: Gateway, standins: Standins, key: str) -> None:

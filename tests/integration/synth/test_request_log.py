@@ -1,7 +1,6 @@
 """The request log: batches off the hot path, through outages, each row once, bounded, and never in anyone's way."""
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
@@ -11,8 +10,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from integration.synth.caller import synth_settings
+from integration.synth.log_rows import ended
 from odea_runtime.background import running
-from odea_runtime.ids import new_uuid
 from odea_runtime.postgres import Database, StorageUnavailableError
 from odea_synth.request_log import Ended, RequestLog
 from odea_synth.store import RequestStore
@@ -64,29 +63,6 @@ async def store(dsn: str, table: asyncpg.Connection) -> AsyncGenerator[WatchedSt
     assert table
     async with open_store(dsn) as opened:
         yield opened
-
-
-def ended(**changes: object) -> Ended:
-    row = Ended(
-        received_at_ms=time.time_ns() // 1_000_000,
-        hold_id=new_uuid(),
-        request_id="req_1",
-        tenant_id="ten_1",
-        key_id="key_1",
-        model="tts-1",
-        voice="Vera",
-        response_format="mp3",
-        provider="scripted",
-        outcome="completed",
-        characters=5,
-        units_held=5,
-        units_settled=5,
-        provider_units=5,
-        audio_bytes=4711,
-        first_audio_ms=None,
-        duration_ms=12,
-    )
-    return msgspec.structs.replace(row, **changes)
 
 
 def fill(log: RequestLog, count: int) -> list[str]:
@@ -161,6 +137,17 @@ async def test_a_full_queue_drops_what_comes_then_and_counts_it(store: WatchedSt
     fill(log, 1)
     await log.flush()
     assert len(await holds(table)) == 4
+
+
+async def test_refusals_leave_room_for_speeches(store: WatchedStore, table: asyncpg.Connection) -> None:
+    """P10: whoever is refused a thousand times a second pushes nobody's speech out of the log."""
+    log = RequestLog(store, queue_max=6, pause_s=1)
+    for _ in range(100):
+        log.add(ended(outcome="refused", hold_id=None, provider=None, units_settled=0, units_held=0))
+    fill(log, 3)
+    await log.flush()
+    outcomes = [row["outcome"] for row in await table.fetch("SELECT outcome FROM synth.requests ORDER BY outcome")]
+    assert outcomes == ["completed"] * 3 + ["refused"] * 3
 
 
 async def test_two_who_flush_at_once_write_every_row_once_and_lose_none(

@@ -4,7 +4,6 @@ import ctypes
 import io
 import subprocess
 import sys
-import wave
 
 import av
 import numpy as np
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from odea_contracts.synth import AudioFormat
-from odea_synth.audio import open_encoder, sample_rate_for, wav_header, wav_with_true_sizes
+from odea_synth.audio import open_encoder, sample_rate_for
 from odea_synth.providers.piper.engine import PiperEngine
 
 SOURCE_RATE_HZ = 22_050
@@ -127,19 +126,6 @@ def test_streamed_wav_has_the_placeholder_sizes_of_openai() -> None:
         "52494646ffffffff57415645666d742010000000010001"  # RIFF, no size, WAVE, fmt, 16 bytes, PCM, mono
         "00c05d000080bb0000020010006461 7461ffffffff"  # 24,000 Hz, 48,000 bytes/s, 2 bytes, 16 bit, data, no size
     )
-
-
-def test_wav_with_true_sizes_satisfies_a_strict_reader() -> None:
-    with wave.open(io.BytesIO(wav_with_true_sizes(encode(AudioFormat.WAV, tone(0.5), sample_rate_hz=16_000)))) as read:
-        assert (read.getframerate(), read.getnchannels(), read.getsampwidth()) == (16_000, 1, 2)
-        assert read.getnframes() == pytest.approx(8_000, abs=8)
-        assert len(read.readframes(10**6)) == 2 * read.getnframes()
-
-
-@pytest.mark.parametrize("foreign", [b"", b"RIFF", b"\xff\xfb" + bytes(100), wav_header(24_000)[:43]])
-def test_only_our_own_wav_is_mended(foreign: bytes) -> None:
-    with pytest.raises(ValueError, match="not from our WAV encoder"):
-        wav_with_true_sizes(foreign)
 
 
 @pytest.mark.parametrize(

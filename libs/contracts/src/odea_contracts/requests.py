@@ -74,18 +74,18 @@ class RequestsList(Message):
     provider: Name | None = None
     since_ms: Milliseconds | None = None
     until_ms: Milliseconds | None = None
-    after: Cursor | None = None
+    cursor: Cursor | None = None
     limit: Annotated[int, Meta(ge=1, le=200)] = 50
 
 
 class RequestsPage(Message, tag_field="type", tag="requests"):
-    """Some entries. `next_after` goes on with older ones, if it is there.
+    """Some entries. `next_cursor` goes on with older ones, if it is there.
 
     A page may be short, even empty, and the list go on: no page looks through more than a bounded part of the log.
     """
 
     requests: tuple[LoggedRequest, ...]
-    next_after: Cursor | None = None
+    next_cursor: Cursor | None = None
 
 
 RequestsReply: TypeAlias = RequestsPage | Failure

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import structlog
 
-from odea_contracts import keys, quota, synth
+from odea_contracts import keys, quota, requests, synth
 from odea_contracts.base import Endpoint, Message
 from odea_contracts.errors import ErrorCode, Failure
 from odea_contracts.keytext import ParsedKey
@@ -64,6 +64,13 @@ class Clients:
         if isinstance(reply, Failure):
             raise ProblemError(reply)
         return reply.voices
+
+    async def requests(self, wanted: requests.RequestsList) -> requests.RequestsPage:
+        """A page of the request log."""
+        reply = await self._call(requests.REQUESTS_LIST, wanted, ErrorCode.SYNTH_UNAVAILABLE)
+        if isinstance(reply, Failure):
+            raise ProblemError(reply)
+        return reply
 
     async def _call(self, endpoint: Endpoint[RequestT, ReplyT], request: RequestT, unavailable: ErrorCode) -> ReplyT:
         try:

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 from litestar.types import Send
 
 from odea_contracts.errors import ErrorCode
-from odea_contracts.synth import Head, Tail
+from odea_contracts.synth import Head, Tail, Timings
 from odea_gateway.problems import problem
 from odea_gateway.ratelimits import rate_limit_headers
 from odea_gateway.trace import Trace
@@ -32,6 +32,10 @@ class Delivery(Protocol):
 
     async def audio(self, audio: bytes) -> None:
         """A frame."""
+        ...
+
+    async def timings(self, timings: Timings) -> None:
+        """When words are heard."""
         ...
 
     async def end(self, tail: Tail) -> None:
@@ -62,6 +66,11 @@ class LiveDelivery:
             return
         for start in range(0, len(audio), PIECE_BYTES):
             await self._piece(audio[start : start + PIECE_BYTES])
+
+    async def timings(self, timings: Timings) -> None:
+        """Send them, if there is a place for them."""
+        if piece := self._wrapping.time(timings.timings):
+            await self._give(piece, more=True)
 
     async def end(self, tail: Tail) -> None:
         """Send what makes the body whole."""
@@ -118,7 +127,13 @@ class WholeDelivery:
 
     async def audio(self, audio: bytes) -> None:
         """Keep a frame."""
-        piece = self._wrapping.wrap(audio)
+        self._keep(self._wrapping.wrap(audio))
+
+    async def timings(self, timings: Timings) -> None:
+        """Keep them, if there is a place for them."""
+        self._keep(self._wrapping.time(timings.timings))
+
+    def _keep(self, piece: bytes) -> None:
         self._budget.take(len(piece))
         self._held += len(piece)
         self._pieces.append(piece)
@@ -127,6 +142,7 @@ class WholeDelivery:
         """Send it all. `odea-characters` is what was charged."""
         assert self._head is not None
         body = b"".join([*self._pieces, self._wrapping.end(tail.units)])
+        body = self._wrapping.whole(self._head, body)
         headers = speech_headers(self._head, self._wrapping, self._trace, tail.units)
         headers.append((b"content-length", str(len(body)).encode()))
         self.begun = True

@@ -17,6 +17,7 @@ from odea_gateway.body import decode_body, read_body
 from odea_gateway.documentation import BEARER, SpeechOperation, failures
 from odea_gateway.problems import problem
 from odea_gateway.ratelimits import rate_limit_headers
+from odea_gateway.requests import AdminRequestController, RequestController
 from odea_gateway.services import services_of
 from odea_gateway.speaking import SpeechAnswer
 from odea_gateway.speech import DECODER, HINTS, StreamFormat, to_speak
@@ -161,5 +162,7 @@ HANDLERS = (
     AudioListController,
     UsageController,
     CallerController,
+    RequestController,
+    AdminRequestController,
     *ADMIN_HANDLERS,
 )

@@ -22,7 +22,7 @@ from prometheus_client import Histogram
 
 from odea_contracts import subjects
 from odea_contracts.errors import ErrorCode
-from odea_contracts.synth import HEADER_DEADLINE_MS, HEADER_REQUEST_ID, CancelReason, Head, Speak
+from odea_contracts.synth import HEADER_DEADLINE_MS, HEADER_REQUEST_ID, CancelReason, Head, Speak, Timings
 from odea_gateway.clientwatch import ClientGoneError, ClientWatch
 from odea_gateway.delivery import Budget, ClientStalledError, Delivery, LiveDelivery, WholeDelivery
 from odea_gateway.problems import ProblemError, problem
@@ -97,14 +97,17 @@ class SpeechAnswer:
         body = msgspec.json.encode(self._speak)
         async with self._speaker.streams.open(subjects.SYNTH_SPEAK, body, headers) as stream:
             try:
-                async with aclosing(aiter(stream)) as audio:
-                    head, first = await self._opening(stream, audio)
+                async with aclosing(stream.parts()) as parts:
+                    head, first = await self._opening(stream, parts)
                     _FIRST_AUDIO.observe(time.perf_counter() - trace.began)
                     async with asyncio.timeout(self._settings.speech_s):
                         await delivery.begin(head)
                         await delivery.audio(first)
-                        async for frame in audio:
-                            await delivery.audio(frame)
+                        async for part in parts:
+                            if isinstance(part, bytes):
+                                await delivery.audio(part)
+                            else:
+                                await delivery.timings(part)
             except asyncio.CancelledError:
                 if client.gone:
                     await stream.cancel(CancelReason.CLIENT_GONE)
@@ -116,14 +119,14 @@ class SpeechAnswer:
             assert stream.tail is not None
             await delivery.end(stream.tail)
 
-    async def _opening(self, stream: IncomingStream, audio: AsyncGenerator[bytes]) -> tuple[Head, bytes]:
+    async def _opening(self, stream: IncomingStream, parts: AsyncGenerator[bytes | Timings]) -> tuple[Head, bytes]:
         """The head and the first audio."""
         try:
             async with asyncio.timeout(self._settings.head_s):
                 head = await stream.head()
-                first = await anext(audio, None)
+                first = await anext(parts, None)
         except TimeoutError:
             raise problem(ErrorCode.DEADLINE_EXCEEDED) from None
-        if first is None:
+        if not isinstance(first, bytes):
             raise StreamBrokenError("there was a head and no audio")
         return head, first

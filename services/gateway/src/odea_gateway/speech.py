@@ -12,7 +12,8 @@ from msgspec import Meta, Struct
 from odea_contracts.base import Name
 from odea_contracts.errors import ErrorCode
 from odea_contracts.keys import Principal
-from odea_contracts.synth import AudioFormat, Speak
+from odea_contracts.minimax import MiniMax
+from odea_contracts.synth import AudioFormat, Speak, TimestampKind
 from odea_gateway.problems import problem
 from odea_gateway.settings import INSTRUCTIONS_CHARS_MAX, GatewaySettings
 from odea_gateway.text import clean
@@ -51,11 +52,26 @@ class SpeechRequest(Struct, frozen=True, kw_only=True):
         Annotated[int, Meta(ge=8000, le=48000, description="In hertz; an extension of OpenAI's request")] | None
     ) = None
 
+    timestamps: (
+        Annotated[
+            TimestampKind,
+            Meta(description="Tell when each word or sentence is heard, with `stream_format` `sse`; an extension"),
+        ]
+        | None
+    ) = None
+    minimax: (
+        Annotated[
+            MiniMax, Meta(description="What MiniMax alone can do, under its own names; ignored by other providers")
+        ]
+        | None
+    ) = None
+
 
 DECODER: Final = msgspec.json.Decoder(SpeechRequest)
 HINTS: Final = {
     "response_format": "one of " + ", ".join(AudioFormat),
     "stream_format": "one of " + ", ".join(StreamFormat),
+    "timestamps": "one of " + ", ".join(TimestampKind),
     "speed": "a number from 0.25 to 4.0",
     "sample_rate": "a whole number from 8000 to 48000",
     "model": "a name without control characters",
@@ -68,8 +84,14 @@ def to_speak(request: SpeechRequest, principal: Principal, request_id: str, sett
     """What synth is asked for: the same request, its text clean and within its limit.
 
     Raises:
-        ProblemError: there is no text, or too much.
+        ProblemError: there is no text, or too much, or fields do not go together.
     """
+    if request.timestamps and request.stream_format is not StreamFormat.SSE:
+        raise problem(
+            ErrorCode.INVALID_VALUE,
+            "'timestamps' can be told only where 'stream_format' is 'sse'.",
+            param="timestamps",
+        )
     text = _cleaned(request.input, "input", settings.text_chars_max)
     if not text.strip():
         raise problem(ErrorCode.EMPTY_INPUT, param="input")
@@ -87,6 +109,8 @@ def to_speak(request: SpeechRequest, principal: Principal, request_id: str, sett
         speed=1.0 if request.speed is None else request.speed,
         instructions=instructions.strip() or None,
         sample_rate_hz=request.sample_rate,
+        timestamps=request.timestamps,
+        minimax=request.minimax,
         credits=settings.stream_window_frames,
     )
 

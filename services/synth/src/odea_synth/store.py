@@ -47,14 +47,14 @@ class RequestStore:
         requests = tuple(_to_logged(row) for row in found[:limit])
         if len(found) > limit:
             return RequestsPage(
-                requests=requests, next_after=_cursor(found[limit - 1]["at_us"], found[limit - 1]["id"])
+                requests=requests, next_cursor=_cursor(found[limit - 1]["at_us"], found[limit - 1]["id"])
             )
         if rows and rows[0]["looked"] == looked_max:
-            return RequestsPage(requests=requests, next_after=_cursor(rows[0]["last_us"], rows[0]["last_id"]))
+            return RequestsPage(requests=requests, next_cursor=_cursor(rows[0]["last_us"], rows[0]["last_id"]))
         return RequestsPage(requests=requests)
 
     async def _find(self, connection: Connection, request: RequestsList, looked_max: int) -> list[asyncpg.Record]:
-        after_us, _, after_id = request.after.partition("_") if request.after else (None, "", None)
+        after_us, _, after_id = request.cursor.partition("_") if request.cursor else (None, "", None)
         given = msgspec.structs.asdict(request) | {
             "after_us": after_us and int(after_us),
             "after_id": after_id,
@@ -63,11 +63,11 @@ class RequestStore:
         }
         # A query for each index: one for all of them would be planned for none.
         if request.request_id is not None:
-            query, unused = self._queries.requests_by_request_id, {"after"}
+            query, unused = self._queries.requests_by_request_id, {"cursor"}
         elif request.tenant_id is not None:
-            query, unused = self._queries.requests_of_tenant, {"after", "request_id"}
+            query, unused = self._queries.requests_of_tenant, {"cursor", "request_id"}
         else:
-            query, unused = self._queries.requests_of_all, {"after", "request_id", "tenant_id"}
+            query, unused = self._queries.requests_of_all, {"cursor", "request_id", "tenant_id"}
         return [row async for row in query(connection, **{name: given[name] for name in given.keys() - unused})]
 
     async def drop_partitions(self, retention_days: int) -> None:

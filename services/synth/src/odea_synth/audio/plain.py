@@ -1,39 +1,11 @@
-"""PCM and WAV: resampled samples, behind a header if it is WAV."""
+"""PCM, and WAV, which is the same behind a header."""
 
-import struct
 from collections.abc import Sequence
-from typing import Final
 
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 
 from odea_synth.audio.formats import SAMPLE_BYTES, Samples
-
-WAV_HEADER_BYTES: Final = 44
-_UNKNOWN_SIZE: Final = 0xFFFFFFFF
-
-
-def wav_header(rate_hz: int, data_bytes: int | None = None) -> bytes:
-    """A RIFF header for mono s16le; its sizes are placeholders unless the number of bytes behind it is known."""
-    riff_bytes = _UNKNOWN_SIZE if data_bytes is None else WAV_HEADER_BYTES - 8 + data_bytes
-    return struct.pack(
-        "<4sI4s4sIHHIIHH4sI",
-        *(b"RIFF", riff_bytes, b"WAVE"),
-        *(b"fmt ", 16, 1, 1, rate_hz, rate_hz * SAMPLE_BYTES, SAMPLE_BYTES, 8 * SAMPLE_BYTES),
-        *(b"data", _UNKNOWN_SIZE if data_bytes is None else data_bytes),
-    )
-
-
-def wav_with_true_sizes(streamed: bytes) -> bytes:
-    """A whole WAV of our encoder with real sizes; with the placeholders strict readers see hours of audio.
-
-    Raises:
-        ValueError: these bytes are not from our WAV encoder.
-    """
-    if len(streamed) < WAV_HEADER_BYTES or streamed[:4] != b"RIFF" or streamed[36:40] != b"data":
-        raise ValueError("These bytes are not from our WAV encoder.")
-    (rate_hz,) = struct.unpack_from("<I", streamed, 24)
-    return wav_header(rate_hz, len(streamed) - WAV_HEADER_BYTES) + streamed[WAV_HEADER_BYTES:]
 
 
 class PlainEncoder:
@@ -50,13 +22,13 @@ class PlainEncoder:
         frame = self._samples.frame(pcm)
         if frame is None:
             return b""
-        return self._take_header() + _pcm_of(resampler.resample(frame))
+        return self._take_header() + pcm_of(resampler.resample(frame))
 
     def finish(self) -> bytes:
         """See `Encoder`."""
         resampler = self._open_resampler()
         self.close()
-        return self._take_header() + _pcm_of(resampler.resample(None))
+        return self._take_header() + pcm_of(resampler.resample(None))
 
     def close(self) -> None:
         """See `Encoder`."""
@@ -72,6 +44,7 @@ class PlainEncoder:
         return header
 
 
-def _pcm_of(frames: Sequence[AudioFrame | None]) -> bytes:
+def pcm_of(frames: Sequence[AudioFrame | None]) -> bytes:
+    """The samples that a resampler gave."""
     # A resampler with nothing to do hands back what it was given, also the None that ends it; planes may be padded.
     return b"".join(bytes(frame.planes[0])[: frame.samples * SAMPLE_BYTES] for frame in frames if frame is not None)
