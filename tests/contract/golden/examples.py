@@ -342,10 +342,10 @@ _REQUESTS: tuple[Message, ...] = (
         provider="minimax",
         since_ms=AT_MS,
         until_ms=AT_MS + 1,
-        after=_CURSOR,
+        cursor=_CURSOR,
         limit=100,
     ),
-    requests.RequestsPage(requests=(_LOGGED,), next_after=_CURSOR),
+    requests.RequestsPage(requests=(_LOGGED,), next_cursor=_CURSOR),
 )
 
 EXAMPLES: Final[dict[ModuleType, tuple[Message, ...]]] = {

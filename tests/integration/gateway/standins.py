@@ -132,10 +132,10 @@ class Synth:
         self.looked.append(request)
         own = [entry for entry in self.log if request.tenant_id in {None, entry.tenant_id}]
         ids = [f"{entry.received_at_ms * 1000}_{entry.id}" for entry in own]
-        at = ids.index(request.after) + 1 if request.after else 0
+        at = ids.index(request.cursor) + 1 if request.cursor else 0
         page = tuple(own[at : at + request.limit])
         more = len(own) > at + request.limit
-        return requests.RequestsPage(requests=page, next_after=ids[at + request.limit - 1] if more else None)
+        return requests.RequestsPage(requests=page, next_cursor=ids[at + request.limit - 1] if more else None)
 
     async def voices(self, request: synth.Voices) -> synth.VoicesReply:
         """As synth answers."""

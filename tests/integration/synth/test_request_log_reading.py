@@ -37,12 +37,12 @@ async def store(dsn: str) -> AsyncGenerator[RequestStore]:
 async def read_all(store: RequestStore, *, looked_max: int = LOOKED_MAX, **wanted: object) -> list[LoggedRequest]:
     """Every page, in order."""
     found: list[LoggedRequest] = []
-    after: str | None = None
+    cursor: str | None = None
     for _ in range(1000):
-        page = await store.page(RequestsList(**{**wanted, "after": after}), looked_max)  # pyright: ignore[reportArgumentType]
+        page = await store.page(RequestsList(**{**wanted, "cursor": cursor}), looked_max)  # pyright: ignore[reportArgumentType]
         found += page.requests
-        after = page.next_after
-        if after is None:
+        cursor = page.next_cursor
+        if cursor is None:
             return found
     raise AssertionError("the list does not end")
 
@@ -65,7 +65,7 @@ async def test_pages_hold_every_row_once_newest_first(store: RequestStore) -> No
 
 async def test_a_page_that_holds_the_last_row_is_the_last(store: RequestStore) -> None:
     await store.write(at(now_ms(), 10))
-    assert (await store.page(RequestsList(tenant_id="ten_1", limit=10), LOOKED_MAX)).next_after is None
+    assert (await store.page(RequestsList(tenant_id="ten_1", limit=10), LOOKED_MAX)).next_cursor is None
     assert (await store.page(RequestsList(tenant_id="ten_2"), LOOKED_MAX)) == RequestsPage(requests=())
 
 
@@ -81,8 +81,8 @@ async def test_what_is_written_between_two_pages_moves_nothing(store: RequestSto
 
 async def read_all_after(store: RequestStore, page: RequestsPage) -> list[LoggedRequest]:
     found: list[LoggedRequest] = []
-    while page.next_after:
-        page = await store.page(RequestsList(tenant_id="ten_1", limit=10, after=page.next_after), LOOKED_MAX)
+    while page.next_cursor:
+        page = await store.page(RequestsList(tenant_id="ten_1", limit=10, cursor=page.next_cursor), LOOKED_MAX)
         found += page.requests
     return found
 
@@ -133,7 +133,7 @@ async def test_a_page_looks_at_no_more_than_it_may(store: RequestStore) -> None:
     await store.write(at(now_ms(), 30))
     page = await store.page(RequestsList(tenant_id="ten_1", outcome="refused"), 10)
     assert page.requests == ()
-    assert page.next_after
+    assert page.next_cursor
 
 
 async def test_a_refusal_stands_in_the_log_with_its_code(

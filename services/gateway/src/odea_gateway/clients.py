@@ -67,10 +67,7 @@ class Clients:
 
     async def requests(self, wanted: requests.RequestsList) -> requests.RequestsPage:
         """A page of the request log."""
-        reply = await self._call(requests.REQUESTS_LIST, wanted, ErrorCode.SYNTH_UNAVAILABLE)
-        if isinstance(reply, Failure):
-            raise ProblemError(reply)
-        return reply
+        return await self.ask(requests.REQUESTS_LIST, wanted, ErrorCode.SYNTH_UNAVAILABLE)
 
     async def _call(self, endpoint: Endpoint[RequestT, ReplyT], request: RequestT, unavailable: ErrorCode) -> ReplyT:
         try:

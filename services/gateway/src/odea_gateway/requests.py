@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from odea_contracts.keys import Principal, Scope
 from odea_contracts.requests import LoggedRequest, RequestsList
-from odea_gateway.auth import requires
+from odea_gateway.auth import requires, requires_admin
 from odea_gateway.documentation import BEARER, failures
 from odea_gateway.services import services_of
 from odea_gateway.views import UnixSeconds
@@ -21,8 +21,8 @@ AuthRequest = Request[Principal, None, State]
 _CURSOR = r"^[0-9]{1,18}_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 _ID = r"^[A-Za-z0-9_]{1,64}$"
 Limit = Annotated[int, QueryParameter(description="Entries on a page", ge=1, le=200)]
-After = Annotated[
-    str | None, QueryParameter(description="`next_after` of the page before", pattern=_CURSOR, max_length=64)
+PageCursor = Annotated[
+    str | None, QueryParameter(description="`next_cursor` of the page before", pattern=_CURSOR, max_length=64)
 ]
 ById = Annotated[str | None, QueryParameter(pattern=_ID, max_length=64)]
 ByRequestId = Annotated[
@@ -79,10 +79,11 @@ class AdminRequestView(RequestView, frozen=True, kw_only=True):
 
 
 class RequestListView(Struct, frozen=True, kw_only=True):
-    """A page, newest first. It may be short, or empty, and the list go on: `next_after` alone says whether it does."""
+    """A page, newest first. It may be short, even empty, and the list go on where `has_more`."""
 
     data: tuple[RequestView, ...]
-    next_after: str | None
+    has_more: bool
+    next_cursor: str | None
     object: str = "list"
 
 
@@ -90,7 +91,8 @@ class AdminRequestListView(Struct, frozen=True, kw_only=True):
     """A page of everybody's requests; see `RequestListView`."""
 
     data: tuple[AdminRequestView, ...]
-    next_after: str | None
+    has_more: bool
+    next_cursor: str | None
     object: str = "list"
 
 
@@ -103,7 +105,7 @@ def wanted(
     provider: ByName = None,
     since: ByTime = None,
     until: ByTime = None,
-    after: After = None,
+    cursor: PageCursor = None,
     limit: Limit = 50,
 ) -> RequestsList:
     """What entries are wanted: all that is given must fit."""
@@ -115,7 +117,7 @@ def wanted(
         provider=provider,
         since_ms=_milliseconds(since),
         until_ms=_milliseconds(until),
-        after=after,
+        cursor=cursor,
         limit=limit,
     )
 
@@ -139,7 +141,11 @@ class RequestController(Controller):
         """The speech requests of the caller's tenant, newest first, refused ones too. They show up a moment later."""
         asked = msgspec.structs.replace(wanted, tenant_id=request.user.tenant_id)
         page = await services_of(request).clients.requests(asked)
-        view = RequestListView(data=tuple(map(request_view, page.requests)), next_after=page.next_after)
+        view = RequestListView(
+            data=tuple(map(request_view, page.requests)),
+            has_more=page.next_cursor is not None,
+            next_cursor=page.next_cursor,
+        )
         return Response(view, headers={"cache-control": "no-store"})
 
 
@@ -147,19 +153,23 @@ class AdminRequestController(Controller):
     """The same for operators."""
 
     path = "/v1/admin/requests"
-    tags = ("admin",)
-    guards = (requires(Scope.ADMIN),)
+    tags = ("admin: usage and audit",)
+    guards = (requires_admin(),)
     security = BEARER
     dependencies = _WANTED
 
-    @get(operation_id="admin_list_requests", summary="List requests", responses=failures(400, 401, 403, 500, 503))
+    @get(operation_id="admin_list_requests", summary="List requests", responses=failures(400, 401, 404, 500, 503))
     async def list_requests(
         self, request: AuthRequest, wanted: NamedDependency[RequestsList], tenant_id: ById = None
     ) -> Response[AdminRequestListView]:
         """The speech requests of one tenant or of all, newest first."""
         asked = msgspec.structs.replace(wanted, tenant_id=tenant_id)
         page = await services_of(request).clients.requests(asked)
-        view = AdminRequestListView(data=tuple(map(admin_request_view, page.requests)), next_after=page.next_after)
+        view = AdminRequestListView(
+            data=tuple(map(admin_request_view, page.requests)),
+            has_more=page.next_cursor is not None,
+            next_cursor=page.next_cursor,
+        )
         return Response(view, headers={"cache-control": "no-store"})
 
 
