@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
+from odea_contracts.synth import TIMED_CHARS_MAX, TimestampKind, Timing
 from odea_synth.providers.base import Chunk, ErrorClass, Pcm, ProviderError, Utterance, Voice
 from odea_synth.providers.piper.options import PiperOptions
 from odea_synth.providers.piper.voices import PROVIDER, VoiceFile, find_voices, unusable
@@ -38,7 +39,8 @@ class PiperProvider:
     """A `Provider` whose units are the characters of the text.
 
     A text with nothing to say in it, such as punctuation or emoji, becomes a short silence for each piece. Writing that
-    the voice does not know is spelled out or described, as eSpeak does.
+    the voice does not know is spelled out or described, as eSpeak does. Timings are those of the sentences, or of the
+    parts that a long one is spoken in.
     """
 
     name = PROVIDER
@@ -85,6 +87,7 @@ class PiperProvider:
 
     def source_format(self, utterance: Utterance) -> Pcm:
         """See `Provider`."""
+        self._check(utterance)
         return Pcm(rate_hz=self._file(utterance.voice).rate_hz)
 
     async def stream(self, utterance: Utterance) -> AsyncGenerator[Chunk]:
@@ -96,13 +99,15 @@ class PiperProvider:
             left = threading.Event()
             ahead = self._begin(engine, piece := next(pieces), utterance.speed, left)
             try:
-                billed_units = 0
+                billed_units, heard_bytes = 0, 0
                 while piece:
                     audio = await ahead
                     billed_units += len(piece)
+                    timings = self._timings(utterance, piece, heard_bytes, heard_bytes + len(audio))
+                    heard_bytes += len(audio)
                     if piece := next(pieces, ""):
                         ahead = self._begin(engine, piece, utterance.speed, left)
-                    yield Chunk(audio=audio, billed_units=billed_units)
+                    yield Chunk(audio=audio, billed_units=billed_units, timings=timings)
             finally:
                 left.set()
                 _abandon(ahead)
@@ -110,14 +115,26 @@ class PiperProvider:
     def _check(self, utterance: Utterance) -> None:
         self._file(utterance.voice)
         if not utterance.text:
-            raise ProviderError(ErrorClass.CALLER, "There is no text to speak.")
+            raise ProviderError(ErrorClass.CALLER, "There is no text to speak.", param="input")
         if not SPEED_MIN <= utterance.speed <= SPEED_MAX:
-            raise ProviderError(ErrorClass.CALLER, f"The speed must lie between {SPEED_MIN} and {SPEED_MAX}.")
+            text = f"The speed must lie between {SPEED_MIN} and {SPEED_MAX}."
+            raise ProviderError(ErrorClass.CALLER, text, param="speed")
+        if utterance.timestamps is TimestampKind.WORD:
+            # Only voices that were changed for that tell how long a phoneme is, and none of which word it is part.
+            text = "This model tells the times of sentences, not of words."
+            raise ProviderError(ErrorClass.CALLER, text, param="timestamps")
+
+    def _timings(self, utterance: Utterance, piece: str, start_byte: int, end_byte: int) -> tuple[Timing, ...]:
+        words = piece.strip()[:TIMED_CHARS_MAX]
+        if utterance.timestamps is None or not words:
+            return ()
+        bytes_per_ms = 2 * self._file(utterance.voice).rate_hz / 1000
+        return (Timing(word=words, start_ms=int(start_byte / bytes_per_ms), end_ms=int(end_byte / bytes_per_ms)),)
 
     def _file(self, voice: str) -> VoiceFile:
         file = self._files.get(voice)
         if file is None:
-            raise ProviderError(ErrorClass.CALLER, "The model has no such voice.")
+            raise ProviderError(ErrorClass.CALLER, "The model has no such voice.", param="voice")
         return file
 
     @contextmanager
