@@ -40,13 +40,54 @@ async def test_a_role_can_work_in_its_own_schema(postgres: Postgres, role: Role)
     assert await run(postgres, role, f"SELECT count(*) FROM {role.service}.things") == 0
 
 
-async def test_a_role_sees_no_other_schema(postgres: Postgres) -> None:
-    keys, quota, _ = ROLES
-    await run(postgres, keys, "CREATE TABLE IF NOT EXISTS keys.secrets (id int)")
-    for query in ("SELECT * FROM keys.secrets", "CREATE TABLE keys.mine (id int)", "CREATE TABLE public.mine (id int)"):
+PAIRS = [(thief, owner) for thief in ROLES for owner in ROLES if thief is not owner]
+
+
+@pytest.mark.parametrize(("thief", "owner"), PAIRS, ids=lambda role: role.service)
+async def test_a_role_can_do_nothing_in_the_schema_of_another(postgres: Postgres, thief: Role, owner: Role) -> None:
+    schema = owner.service
+    await run(postgres, owner, f"CREATE TABLE IF NOT EXISTS {schema}.secrets (id int)")
+    await run(postgres, owner, f"CREATE SEQUENCE IF NOT EXISTS {schema}.numbers")
+    await run(postgres, owner, f"CREATE OR REPLACE FUNCTION {schema}.tell() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+    for attempt in (
+        f"SELECT * FROM {schema}.secrets",
+        f"INSERT INTO {schema}.secrets VALUES (1)",
+        f"UPDATE {schema}.secrets SET id = 2",
+        f"DELETE FROM {schema}.secrets",
+        f"TRUNCATE {schema}.secrets",
+        f"DROP TABLE {schema}.secrets",
+        f"CREATE TABLE {schema}.mine (id int)",
+        f"CREATE TABLE {thief.service}.mine (LIKE {schema}.secrets)",
+        f"SELECT nextval('{schema}.numbers')",
+        f"SELECT {schema}.tell()",
+        f"DROP SCHEMA {schema} CASCADE",
+        f"GRANT USAGE ON SCHEMA {schema} TO {thief.name}",
+        f"SET ROLE {owner.name}",
+        f"SET SESSION AUTHORIZATION {owner.name}",
+        f"ALTER ROLE {owner.name} PASSWORD 'mine'",
+    ):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await run(postgres, quota, query)
-    assert not await run(postgres, quota, "SELECT has_schema_privilege('public', 'USAGE')")
+            await run(postgres, thief, attempt)
+
+
+@pytest.mark.parametrize("role", ROLES, ids=str)
+async def test_a_role_has_no_rights_outside_its_schema(postgres: Postgres, role: Role) -> None:
+    for attempt in (
+        "CREATE TABLE public.mine (id int)",
+        "CREATE FUNCTION public.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE SCHEMA mine",
+        "CREATE ROLE mine",
+        "CREATE DATABASE mine",
+        "CREATE TEMPORARY TABLE mine (id int)",
+        "SELECT pg_read_file('/etc/passwd')",
+        "COPY (SELECT 1) TO PROGRAM 'true'",
+        "SELECT passwd FROM pg_shadow",
+        "ALTER SYSTEM SET fsync = off",
+    ):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await run(postgres, role, attempt)
+    assert not await run(postgres, role, "SELECT has_schema_privilege('public', 'USAGE')")
+    assert not await run(postgres, role, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
 
 
 @pytest.mark.parametrize("database", ["postgres", "template1"])

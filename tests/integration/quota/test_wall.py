@@ -101,6 +101,21 @@ async def test_the_record_is_only_added_to(wall: asyncpg.Connection, table: str,
         await wall.execute(f"DELETE FROM {partition}")
 
 
+@pytest.mark.parametrize("table", ["resolutions", "entries"])
+async def test_the_record_can_not_be_emptied(wall: asyncpg.Connection, table: str) -> None:
+    """Nor any part of it, those of months to come included."""
+    await wall.execute("SELECT quota.ensure_partition(now() + interval '1 year')")
+    partitions = await wall.fetch(
+        "SELECT inhrelid::regclass::text AS name FROM pg_inherits WHERE inhparent = $1::regclass", f"quota.{table}"
+    )
+    assert len(partitions) == 3
+    for name in (f"quota.{table}", *(row["name"] for row in partitions)):
+        with pytest.raises(asyncpg.RestrictViolationError):
+            await wall.execute(f"TRUNCATE {name}")
+    with pytest.raises(asyncpg.RestrictViolationError):
+        await wall.execute("TRUNCATE quota.holds, quota.resolutions, quota.entries CASCADE")
+
+
 async def test_a_fault_in_the_rules_meets_the_wall_and_fails_alone(
     ledger: Ledger, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,9 +47,9 @@ def test_the_event_says_where_the_account_stands() -> None:
     ]
 
 
-def test_several_at_once_are_told_as_the_highest() -> None:
-    page = book(hall())
-    assert charge(page, 1, 85) == [80]
+def test_several_at_once_are_each_told_in_their_order() -> None:
+    page = book(hall(soft_limits_percent=(80, 50, 100, 50)))
+    assert charge(page, 1, 85) == [50, 80]
     assert charge(page, 2, 15) == [100]
 
 
@@ -64,7 +64,7 @@ def test_what_is_held_crosses_nothing() -> None:
 
 def test_a_new_window_tells_again() -> None:
     page = book(hall())
-    assert charge(page, 1, 90) == [80]
+    assert charge(page, 1, 90) == [50, 80]
     assert charge(page, 2, 60, now_us=_APRIL_US) == [50]
     assert page.crossings[-1].used == 60
 
@@ -81,7 +81,7 @@ def test_a_late_settlement_crosses_too() -> None:
     decide(page, reserve(1, 80), NOW_US)
     decide(page, expire(1), NOW_US + 3_600_000_000)
     assert decide(page, settle(1, 80), NOW_US + 3_600_000_000) == Settled(hold_id=hold_id(1), units=80, late=True)
-    assert [crossing.percent for crossing in page.crossings] == [80]
+    assert [crossing.percent for crossing in page.crossings] == [50, 80]
 
 
 def test_repeated_settlements_tell_nothing_more() -> None:

@@ -83,16 +83,15 @@ class Account:
             self.window_started_at_ms = max(starts_at_ms, self.window_ends_at_ms)
             self.window_ends_at_ms = ends_at_ms
 
-    def cross(self) -> int | None:
-        """The highest soft limit that the used units have reached and that was not crossed in this window before."""
-        if not self.limit:
-            return None
-        reached = [percent for percent in self.soft_limits_percent if self.used * 100 >= percent * self.limit]
-        highest = max(reached, default=0)
-        if highest <= self.crossed_percent:
-            return None
-        self.crossed_percent = highest
-        return highest
+    def cross(self) -> tuple[int, ...]:
+        """The soft limits that are reached now and were not in this window before, ascending."""
+        limit = self.limit
+        if not limit:
+            return ()
+        reached = {percent for percent in self.soft_limits_percent if self.used * 100 >= percent * limit}
+        crossed = tuple(sorted(percent for percent in reached if percent > self.crossed_percent))
+        self.crossed_percent = max((self.crossed_percent, *crossed))
+        return crossed
 
     def wait_us(self, now_us: int) -> int:
         """How long until the rate lets a request through; 0 for now (GCRA, ITU-T I.371)."""

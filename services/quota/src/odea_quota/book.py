@@ -151,18 +151,17 @@ class Book:
         for debit, part in debits.items():
             if part:
                 self.entries.append(Entry(cause_id=hold.hold_id, debit=debit, credit=credit, units=part))
-        percent = account.cross()
-        if percent is not None:
-            self.crossings.append(
-                Crossing(
-                    account_id=account.account_id,
-                    tenant_id=hold.tenant_id,
-                    percent=percent,
-                    used=account.used,
-                    limit=account.limit or 0,
-                    window_ends_at_ms=account.window_ends_at_ms,
-                )
+        self.crossings += [
+            Crossing(
+                account_id=account.account_id,
+                tenant_id=hold.tenant_id,
+                percent=percent,
+                used=account.used,
+                limit=account.limit or 0,
+                window_ends_at_ms=account.window_ends_at_ms,
             )
+            for percent in account.cross()
+        ]
 
     def resolve(self, resolution: Resolution) -> None:
         """A hold has ended."""
