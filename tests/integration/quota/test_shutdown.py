@@ -1,6 +1,7 @@
 """The process and its connections come and go: a signal drains it, and a restarted NATS finds it again (P2, P9)."""
 
 import asyncio
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -22,6 +23,7 @@ from integration.quota.harness import (
 from integration.quota.replicas import environ_of, replicas
 from odea_contracts import subjects
 from odea_contracts.quota import RESERVE, SETTLE, USAGE, HoldEvent, Reserved, Settled, Usage
+from odea_local.ports import find_free
 from odea_runtime.bus import Bus, DisconnectedError, NoRespondersError
 from support.servers import NatsServer
 from support.waiting import until
@@ -119,3 +121,23 @@ async def _told(bus: Bus, hold_id: str) -> bool:
     settled = [message for message in messages if message.subject == subjects.QUOTA_SETTLED]
     assert len(settled) <= 1
     return [msgspec.json.decode(one.data or b"", type=HoldEvent).hold_id for one in settled] == [hold_id]
+
+
+async def test_a_signal_ends_a_start_that_waits_for_nats(quota_dsn: str, tmp_path: Path) -> None:
+    environ = environ_of(f"nats://127.0.0.1:{find_free()}", quota_dsn) | {"ODEA_LOG_LEVEL": "info"}
+    ops = f"127.0.0.1:{find_free()}"
+    with (tmp_path / "quota.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "odea_quota", "serve", env=environ | {"ODEA_OPS_ADDRESS": ops}, stderr=log
+        )
+    try:
+        await until(lambda: b"trouble on the bus" in (tmp_path / "quota.log").read_bytes(), within_s=30)
+        process.terminate()
+        async with asyncio.timeout(10):
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    # NATS is tried four times a second; that is not worth as many lines.
+    assert (tmp_path / "quota.log").read_bytes().count(b"trouble on the bus") == 1

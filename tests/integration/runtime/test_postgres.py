@@ -259,3 +259,33 @@ class TestWithoutPostgres:
                 await fails_in_time(ask_in_transaction(database))
             # Waiting twice, for the answer and for the tidying up, would take twice as long.
             assert time.perf_counter() - began < 2 * POOL_MAX * TIMEOUT_S * 1.5
+
+
+async def test_a_transaction_that_was_left_open_too_long_is_trouble_with_the_storage(database: Database) -> None:
+    """The server ends the session; whoever comes back to it did not fail by its own statement."""
+
+    async def come_back_late() -> None:
+        async with database.transaction() as connection:
+            pid = await connection.fetchval("SELECT pg_backend_pid()")
+
+            async def is_gone() -> bool:
+                async with database.connection() as other:
+                    return not await other.fetchval("SELECT 1 FROM pg_stat_activity WHERE pid = $1", pid)
+
+            await until(is_gone)
+            await connection.execute("SELECT 1")
+
+    await fails_in_time(come_back_late(), 2 * TIMEOUT_S + MARGIN_S)
+    assert await ask(database) == 1
+
+
+async def test_a_server_that_only_reads_is_trouble_and_is_left(databases: Databases) -> None:
+    """As after a failover, when the old primary is a standby: its connections must not come back from the pool."""
+    dsn = await databases.create("quota")
+    async with connected(databases.admin(dsn)) as admin, opened(dsn) as database:
+        name = await admin.fetchval("SELECT current_database()")
+        await admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        assert await ask(database) == 1
+        await fails_in_time(ask(database, "CREATE TABLE quota.more (id int)"))
+        await admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = off")
+        assert await ask(database, "CREATE TABLE quota.more (id int)") is None

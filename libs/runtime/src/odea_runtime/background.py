@@ -12,15 +12,21 @@ import structlog
 
 @asynccontextmanager
 async def running(work: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
-    """Run `work` while the block is open. If it fails, the process is told to end: it would serve only in part."""
+    """Run `work` while the block is open. If it fails, the process is told to end: it would serve only in part.
+
+    Its fault is raised again when the block ends, so that the process does not end as if all were well.
+    """
     task = asyncio.create_task(work)
     task.add_done_callback(_end_process_on_fault)
     try:
         yield
     finally:
+        fault = task.exception() if task.done() and not task.cancelled() else None
         task.cancel()
         with suppress(asyncio.CancelledError, Exception):
             await task
+    if fault:
+        raise fault
 
 
 def _end_process_on_fault(task: "asyncio.Task[None]") -> None:

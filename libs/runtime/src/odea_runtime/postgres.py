@@ -35,6 +35,8 @@ _TROUBLE: Final = (
     asyncpg.InsufficientResourcesError,
     asyncpg.LockNotAvailableError,
     asyncpg.DeadlockDetectedError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.ReadOnlySQLTransactionError,
     asyncpg.InternalClientError,
 )
 
@@ -143,10 +145,13 @@ class Database:
 
 @contextmanager
 def _given_up(connection: Connection) -> Generator[None]:
-    """Drop a connection whose use ran out of time: it may be dead, and tidying it up would take as long again (P9)."""
+    """Drop a connection whose use ran out of time: it may be dead, and tidying it up would take as long again (P9).
+
+    And one to a server that only reads now: after a failover another one writes, and only a new connection finds it.
+    """
     try:
         yield
-    except (TimeoutError, asyncio.CancelledError):
+    except (TimeoutError, asyncio.CancelledError, asyncpg.ReadOnlySQLTransactionError):
         with suppress(asyncpg.InterfaceError):
             # It raises this where the connection has broken already.
             connection.terminate()
