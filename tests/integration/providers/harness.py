@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from fakes.minimax import FakeMiniMax
 from fakes.minimax.app import KEY
 from fakes.openai import KEY as OPENAI_KEY
-from fakes.openai import FakeOpenAI
+from fakes.openai import FakeOpenAI, Kind
 from fakes.serving import serving
 from odea_synth.providers.base import Chunk, Provider, ProviderError, Utterance
 from odea_synth.providers.credentials import Credential
@@ -19,6 +19,12 @@ from odea_synth.providers.openai import Flavour, OpenAIOptions, OpenAIProvider
 from odea_synth.providers.upstream import UpstreamOptions
 
 NARRATOR = "English_expressive_narrator"
+_MODELS = {
+    Kind.OPENAI: ("gpt-4o-mini-tts", "coral"),
+    Kind.KOKORO: ("kokoro", "af_bella(2)+af_heart(1)"),
+    Kind.SPEACHES: ("speaches-ai/Kokoro-82M-v1.0-ONNX", "af_heart"),
+    Kind.ODEA: ("minimax", "alloy"),
+}
 
 
 @dataclass
@@ -53,6 +59,12 @@ async def say(provider: Provider, utterance: Utterance) -> Said:
 def text(words: str = "Good morning to you.", **changes: Any) -> Utterance:
     """Something to say."""
     return replace(Utterance(text=words, voice=NARRATOR, model="speech-2.8-hd"), **changes)
+
+
+def words(kind: Kind = Kind.OPENAI, said: str = "Good morning to you.", **changes: Any) -> Utterance:
+    """Something for that kind of OpenAI-compatible server to say."""
+    model, voice = _MODELS[kind]
+    return text(said, **({"model": model, "voice": voice} | changes))
 
 
 def credentials(*names: str) -> tuple[Credential, ...]:

@@ -92,23 +92,25 @@ class MiniMaxProvider:
                     yield chunk
 
     async def _chunks(self, response: httpx.Response, utterance: Utterance, likely: int) -> AsyncGenerator[Chunk]:
-        sounded, last = False, None
+        heard_bytes, last = 0, None
         try:
             async with aclosing(read_answers(response, self._options)) as answers:
                 async for answer in answers:
                     last = answer
                     # What the last event repeats has been heard by then, if there were others.
-                    if (audio := answer.audio()) and not (sounded and answer.is_last):
-                        sounded = True
+                    if (audio := answer.audio()) and not (heard_bytes and answer.is_last):
+                        heard_bytes += len(audio)
+                        if heard_bytes > (most := self._options.upstream.audio_bytes_max):
+                            raise broken(f"there are more than {most} bytes of audio")
                         yield Chunk(audio=audio, billed_units=likely)
-            if not sounded:
+            if not heard_bytes:
                 raise broken("there is no audio in the answer")
             usage = last.usage() if last else None
             units = likely = likely if usage is None else usage
             timings = await self._timings(last, utterance.timestamps) if utterance.timestamps else ()
         except MiniMaxError as error:
             # What was refused at once is not billed; what had begun to sound may be.
-            error.billed_units = likely if sounded else 0
+            error.billed_units = likely if heard_bytes else 0
             raise
         except ProviderError as error:
             error.billed_units = likely
