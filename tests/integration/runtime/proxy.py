@@ -14,6 +14,8 @@ class Proxy:
     def __init__(self, url: str) -> None:
         self._parts = urlsplit(url)
         self._silent = False
+        self._whole = asyncio.Event()
+        self._whole.set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
         self.sent = b""
@@ -28,11 +30,23 @@ class Proxy:
         """Pass nothing on any more, on new connections neither."""
         self._silent = True
 
+    def cut(self, *, drop: bool = False) -> None:
+        """Hold all bytes until `heal`, new connections too; with `drop`, those that are open break."""
+        self._whole.clear()
+        if drop:
+            for task in self._tasks:
+                task.cancel()
+
+    def heal(self) -> None:
+        """Let everything through that was held, and whatever comes."""
+        self._whole.set()
+
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         try:
+            await self._whole.wait()
             server_reader, server_writer = await self._connect()
             try:
                 await asyncio.gather(self._hear(reader, server_writer), self._pass_on(server_reader, writer))
@@ -69,6 +83,7 @@ class Proxy:
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
             while data := await reader.read(65536):
+                await self._whole.wait()
                 if not self._silent:
                     writer.write(data)
                     await writer.drain()

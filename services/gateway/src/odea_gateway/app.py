@@ -26,11 +26,13 @@ from odea_gateway.edge import Edge
 from odea_gateway.failures import FailureLimit
 from odea_gateway.principals import Principals
 from odea_gateway.problems import respond_to
+from odea_gateway.pulse import Pulse
 from odea_gateway.routes import HANDLERS
 from odea_gateway.server import HttpServer
 from odea_gateway.services import STATE, Services
 from odea_gateway.settings import GatewaySettings, origins
 from odea_gateway.speaking import Speaker
+from odea_runtime.background import running
 from odea_runtime.bus import UNREADABLE, Bus
 from odea_runtime.health import OpsServer
 from odea_runtime.streams import Streams
@@ -52,6 +54,12 @@ class Gateway:
         self._streams = Streams(self._bus, settings)
         clients = Clients(self._bus)
         self._principals = Principals(clients.verify, size_max=settings.key_cache_max, ttl_s=settings.key_cache_s)
+        self._pulse = Pulse(
+            self._round_trip,
+            lambda: self._bus.connected,
+            self._principals.forget_all,
+            every_s=settings.bus_pulse_s,
+        )
         services = Services(
             settings=settings,
             clients=clients,
@@ -71,7 +79,7 @@ class Gateway:
         Raises:
             RuntimeError: the HTTP server ended by itself.
         """
-        async with self.ops:
+        async with self.ops, running(self._pulse.run()):
             self.http.start()
             _log.info("serving", address=str(self.http.address))
             connecting = asyncio.create_task(self._connect())
@@ -102,6 +110,10 @@ class Gateway:
         await self._bus.start(self._listen)
         # What was remembered before the server had read the subscription may have changed unheard.
         self._principals.forget_all()
+
+    async def _round_trip(self, within_s: float) -> None:
+        async with asyncio.timeout(within_s):
+            await self._bus.round_trip()
 
     async def _listen(self) -> None:
         await self._bus.client.subscribe(subjects.KEYS_CHANGED, cb=self._on_change)

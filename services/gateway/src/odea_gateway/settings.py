@@ -76,6 +76,9 @@ class GatewaySettings(StreamSettings):
     """Keys remembered as good, and as many as bad."""
     key_cache_s: Annotated[float, Field(ge=0, le=300)] = 30.0
     """How long a key is remembered."""
+    bus_pulse_s: Annotated[float, Field(ge=0.05, le=5)] = 0.4
+    """How often the bus is asked for a sign of life, and how long it has for it. Twice that is how long a gateway that
+    is cut off trusts the keys that it remembers."""
     public_lists: bool = True
     """Whether `/v1/audio/models` and `/v1/audio/voices` answer without a key, as clients expect that never send one."""
     access_log: bool = True
