@@ -6,11 +6,14 @@ finished before the connection that carries their answers goes, and the pool goe
 """
 
 import asyncio
+import sys
+from pathlib import Path
 
 import structlog
 
 from odea_contracts.subjects import KEYS
 from odea_keys.announcer import Announcer
+from odea_keys.bootstrap import BootstrapError, make_admin_key
 from odea_keys.forgetter import Forgetter
 from odea_keys.handlers import Handlers
 from odea_keys.keyring import Keyring
@@ -61,6 +64,26 @@ async def serve(settings: KeysSettings, stop: asyncio.Event) -> None:
             await bus.stop()
             await database.stop()
     structlog.get_logger().info("stopped")
+
+
+async def run_bootstrap(settings: KeysSettings, _stop: asyncio.Event) -> None:
+    """Make an admin key, and show it once."""
+    database = Database(settings, PACKAGE, SCHEMA)
+    repeats = Repeats(database.queries, keep_s=settings.idempotency_keep_s)
+    await database.start()
+    try:
+        key_id = await make_admin_key(
+            Store(database, repeats),
+            TenantStore(database, repeats),
+            Keyring(settings.peppers()),
+            tenant=settings.bootstrap_tenant,
+            path=Path(settings.bootstrap_file) if settings.bootstrap_file else None,
+        )
+    except BootstrapError as error:
+        sys.exit(f"odea keys: {error}")
+    finally:
+        await database.stop()
+    structlog.get_logger().info("made an admin key", key_id=key_id)
 
 
 async def run_migrations(settings: KeysSettings, _stop: asyncio.Event) -> None:

@@ -21,6 +21,10 @@ class KeysSettings(DatabaseSettings):
     the end everywhere before it becomes the first; one that hashed living secrets must stay."""
     idempotency_keep_s: Annotated[float, Field(ge=60, le=30 * 24 * 3600)] = 24 * 3600.0
     """How long the name of a repeatable change is remembered: as long as its secret can be shown again by a repeat."""
+    bootstrap_tenant: Annotated[str, Field(min_length=1, max_length=128)] = "operators"
+    """The name of the tenant that `odea-keys bootstrap` gives an admin key to; it is made if it is not there."""
+    bootstrap_file: str = ""
+    """Where `odea-keys bootstrap` writes the key, mode 0600. The file must not be there; empty is standard output."""
 
     def peppers(self) -> tuple[Pepper, ...]:
         """The peppers, read."""
