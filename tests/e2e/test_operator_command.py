@@ -216,3 +216,40 @@ def test_an_interrupted_regeneration_goes_on_where_it_stopped(
         assert status_of(stack, row["api_key"]) == 200
         actions = [entry["action"] for entry in odea.done("audit", "--key", key_id)]
         assert actions == ["rotated", "issued"]
+
+
+@pytest.fixture
+def predecessor(tmp_path: Path) -> tuple[Path, str]:
+    """A predecessor's file, and the plan that its users are on."""
+    plan, run = new_id("plan"), new_id("run")
+    path = tmp_path / "users.csv"
+    lines = [f"{run} {number},{plan},1000,{'inactive' if number == 2 else 'active'}" for number in range(4)]
+    lines += [f"{run} 0,{plan},1000,active", f"{run} lost,no such plan,,active"]
+    path.write_text("\n".join(["username,tier,monthly_limit,status", *lines]) + "\n")
+    return path, plan
+
+
+def test_a_predecessor_is_taken_over_once(
+    stack: EmbeddedStack, odea: Command, predecessor: tuple[Path, str], tmp_path: Path
+) -> None:
+    source, plan = predecessor
+    path = tmp_path / "keys.csv"
+    told = odea.done("keys", "import", str(source), "--dry-run")
+    assert (told["plans_new"], told["tenants_new"], len(told["skipped"])) == (1, 5, 2)
+    assert plan not in [known["name"] for known in odea.done("plans", "list")]
+    told = odea.done("keys", "import", str(source), "--csv", str(path))
+    assert (told["plans_made"], told["keys_issued"], len(told["skipped"])) == (1, 4, 2)
+    rows = read_csv(path)
+    assert len(rows) == 4
+    tenants = {row["tenant_id"]: odea.done("tenants", "get", row["tenant_id"]) for row in rows.values()}
+    assert sorted(tenant["suspended"] for tenant in tenants.values()) == [False, False, False, True]
+    for row in rows.values():
+        wanted = 401 if tenants[row["tenant_id"]]["suspended"] else 200
+        assert status_of(stack, row["api_key"]) == wanted
+    again = odea.done("keys", "import", str(source), "--csv", str(path))
+    assert (again["plans_made"], again["keys_issued"], again["done_before"]) == (0, 0, 4)
+    assert read_csv(path) == rows
+    # As after a crash before the lines were written: the same keys are shown again, and none is made.
+    path.unlink()
+    assert odea.done("keys", "import", str(source), "--csv", str(path))["keys_issued"] == 4
+    assert read_csv(path) == rows

@@ -7,7 +7,9 @@ import click
 from odea_contracts.keys import Scope
 from odea_local.admin.client import AdminClient
 from odea_local.admin.display import show_issued, show_list, show_one
+from odea_local.admin.importing import rehearse, take_over
 from odea_local.admin.limits import overrides_from, with_limits
+from odea_local.admin.predecessor import read
 from odea_local.admin.regenerate import regenerate
 from odea_local.admin.values import Duration, Moment, unless_none
 from odea_local.admin.verbs import named, with_api
@@ -144,3 +146,22 @@ def regenerate_keys(
     if everybody == (tenant_id is not None):
         raise click.UsageError("Say either --all or --tenant.")
     show_one(regenerate(api, path, tenant_id=tenant_id, grace_ms=grace), output)
+
+
+@keys.command(name="import")
+@click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--csv", "path", type=click.Path(dir_okay=False, path_type=Path), help="Where the new keys go.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@with_api
+def import_keys(*, api: AdminClient, output: str, source: Path, path: Path | None, dry_run: bool) -> None:
+    """Make tenants and plans from SOURCE, a predecessor's CSV or SQLite file, with a new key for each tenant.
+
+    Run twice, or again after an interruption, it does nothing twice. What was skipped is listed with the reason.
+    """
+    found = read(source)
+    if dry_run:
+        show_one(rehearse(api, found), output)
+        return
+    if path is None:
+        raise click.UsageError("Say with --csv where the new keys go, or --dry-run.")
+    show_one(take_over(api, found, path), output)

@@ -5,12 +5,9 @@ after an interruption a repeat of one whose line was not written gives the same 
 the CSV already is not asked for again.
 """
 
-import csv
 import io
-import os
 import time
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -20,12 +17,12 @@ from rich.console import Console
 from rich.progress import Progress
 
 from odea_local.admin.client import AdminClient, RefusedError, Table
+from odea_local.admin.keyfile import appending, write_line, written
 from odea_local.admin.values import moment_text
 from odea_local.errors import LocalError
 from odea_local.folder import write_atomically
 
 COLUMNS: Final = ("tenant_id", "tenant_name", "key_id", "key_name", "api_key", "old_key_works_until")
-_FORMULA: Final = ("=", "+", "-", "@")
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,13 +42,13 @@ def regenerate(api: AdminClient, path: Path, *, tenant_id: str | None, grace_ms:
     """
     note = path.with_name(f"{path.name}.run")
     run = _run(path, note, Run(run_id=str(uuid4()), tenant_id=tenant_id, grace_ms=grace_ms, url=api.url))
-    done = _written(path)
+    done = written(path, "key_id")
     before = len(done)
     wanted = list(_keys(api, tenant_id))
-    with Progress(console=Console(stderr=True)) as progress, _appending(path) as file:
+    with Progress(console=Console(stderr=True)) as progress, appending(path) as file:
         task = progress.add_task("keys", total=len(wanted))
         if not done:
-            _write(file, COLUMNS)
+            write_line(file, COLUMNS)
         for tenant, key in wanted:
             if key["key_id"] not in done and _rotate(api, run, tenant, key, file):
                 done.add(key["key_id"])
@@ -75,20 +72,6 @@ def _run(path: Path, note: Path, wanted: Run) -> Run:
     if msgspec.structs.replace(wanted, run_id=found.run_id) != found:
         raise LocalError(f"{path} is of an unfinished run with other options. Finish that one, or choose another name.")
     return found
-
-
-def _written(path: Path) -> set[str]:
-    """The keys whose lines are whole. A line that was cut is cut off."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return set()
-    whole = content[: content.rfind(b"\n") + 1]
-    if whole != content:
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
-            os.fsync(file.fileno())
-    return {row["key_id"] for row in csv.DictReader(io.StringIO(whole.decode()))}
 
 
 def _keys(api: AdminClient, tenant_id: str | None) -> Iterable[tuple[Table, Table]]:
@@ -115,7 +98,7 @@ def _rotate(api: AdminClient, run: Run, tenant: Table, key: Table, file: io.Buff
             return False
         raise
     until = _until_ms(key, run)
-    _write(
+    write_line(
         file,
         (tenant["tenant_id"], tenant["name"], key["key_id"], key["name"], issued["secret"], moment_text(until)),
     )
@@ -125,26 +108,3 @@ def _rotate(api: AdminClient, run: Run, tenant: Table, key: Table, file: io.Buff
 def _until_ms(key: Table, run: Run) -> int:
     ends = int(time.time() * 1000) + run.grace_ms
     return ends if key["expires_at_ms"] is None else min(ends, key["expires_at_ms"])
-
-
-@contextmanager
-def _appending(path: Path) -> Generator[io.BufferedWriter]:
-    """The file, which nobody else may read from its first moment on."""
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    with os.fdopen(handle, "ab") as file:
-        os.fchmod(file.fileno(), 0o600)
-        yield file
-
-
-def _write(file: io.BufferedWriter, cells: Iterable[str]) -> None:
-    """A line, which is on the disk before the next key is rotated."""
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow([_plain(cell) for cell in cells])
-    file.write(line.getvalue().encode())
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _plain(cell: str) -> str:
-    """A spreadsheet takes some names for formulas; an apostrophe tells it that they are none."""
-    return f"'{cell}" if cell.startswith(_FORMULA) else cell

@@ -1,0 +1,130 @@
+"""A predecessor's files are read whatever they call things, and what cannot be used is said and not guessed."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from odea_local.admin import predecessor
+from odea_local.admin.predecessor import Found, Plan, Skipped, User
+from odea_local.errors import LocalError
+
+TABLES = """
+CREATE TABLE users (id INTEGER PRIMARY KEY, username TEXT, api_key TEXT, plan_id INTEGER, is_active INTEGER);
+CREATE TABLE plans (id INTEGER PRIMARY KEY, name TEXT, monthly_limit INTEGER, rpm INTEGER);
+CREATE TABLE usage_logs (user_id INTEGER, characters INTEGER);
+INSERT INTO plans VALUES (1, 'free', 1000, 10), (2, 'pro', -1, NULL), (3, 'odd', 'many', 1);
+INSERT INTO users VALUES (1, 'Anna', 'old-secret', 1, 1), (2, 'Söhne', 'old-secret-2', 2, 0), (3, '', '', 1, 1),
+    (4, 'Anna', 'old-secret-3', 2, 1), (5, 'No plan', 'x', NULL, NULL);
+INSERT INTO usage_logs VALUES (1, 5), (1, 7);
+"""
+EXPECTED = Found(
+    users=[
+        User(name="Anna", plan="free", active=True),
+        User(name="Söhne", plan="pro", active=False),
+        User(name="No plan", plan=None, active=True),
+    ],
+    plans={
+        "free": Plan(name="free", limits={"units": 1000, "requests_per_minute": 10, "in_flight_max": None}),
+        "pro": Plan(name="pro", limits={"units": None, "requests_per_minute": None, "in_flight_max": None}),
+    },
+    skipped=[
+        Skipped(where="plan 3", why="its units is no number from 0 on"),
+        Skipped(where="user 3", why="it has no name"),
+        Skipped(where="user 4", why="another user before has the same name"),
+        Skipped(
+            where="usage, 2 rows",
+            why="usage is not carried over: the first window of every account begins with nothing used",
+        ),
+    ],
+)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    path = tmp_path / "odd name?#%.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(TABLES)
+    return path
+
+
+def test_a_database_is_read_and_left_as_it_was(database: Path) -> None:
+    before = database.read_bytes()
+    assert predecessor.read(database) == EXPECTED
+    assert database.read_bytes() == before
+    assert [path.name for path in database.parent.iterdir()] == [database.name]
+
+
+def test_a_dump_is_read_as_the_database_is(database: Path, tmp_path: Path) -> None:
+    dump = tmp_path / "dump.sql"
+    with closing(sqlite3.connect(database)) as connection:
+        dump.write_text("PRAGMA foreign_keys=OFF;\n" + "\n".join(connection.iterdump()), "utf-8")
+    assert predecessor.read(dump) == EXPECTED
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "ATTACH DATABASE '{other}' AS other; CREATE TABLE other.t (n);",
+        "CREATE VIEW users AS SELECT load_extension('{other}');SELECT * FROM users;",
+        "PRAGMA journal_mode = wal;",
+        "CREATE TABLE users (name); CREATE TRIGGER t AFTER INSERT ON users BEGIN SELECT 1; END;",
+        "VACUUM INTO '{other}';",
+    ],
+)
+def test_a_dump_makes_tables_and_nothing_else(statement: str, tmp_path: Path) -> None:
+    other, dump = tmp_path / "other", tmp_path / "dump.sql"
+    dump.write_text("BEGIN TRANSACTION;COMMIT;\n" + statement.replace("{other}", str(other)))
+    with pytest.raises(LocalError, match="no dump"):
+        predecessor.read(dump)
+    assert not other.exists()
+
+
+def test_a_csv_has_users_and_their_plans(tmp_path: Path) -> None:
+    path = tmp_path / "users.csv"
+    path.write_text(
+        "\ufeffCompany,Tier,Character_Limit,Concurrency,Status,API_Key\n"
+        "Anna,free,1_000,2,active,old-secret\n"
+        'Söhne,free,9,9,Suspended,"old,secret"\n'
+        "Eva,known,,,,\n"
+        "Broken,bad,lots,,,\n",
+        "utf-8",
+    )
+    found = predecessor.read(path)
+    assert found.users == [
+        User(name="Anna", plan="free", active=True),
+        User(name="Söhne", plan="free", active=False),
+        User(name="Eva", plan="known", active=True),
+        User(name="Broken", plan="bad", active=True),
+    ]
+    assert found.plans == {
+        "free": Plan(name="free", limits={"units": 1000, "requests_per_minute": None, "in_flight_max": 2})
+    }
+    assert found.skipped == [Skipped(where="user 4's plan", why="its units is no number from 0 on")]
+
+
+@pytest.mark.parametrize("name", ["x" * 129, "a\x1bb", "a\nb"])
+def test_names_that_cannot_be_are_skipped(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "users.csv"
+    path.write_text(f'name\n"{name}"\n', "utf-8")
+    found = predecessor.read(path)
+    assert found.users == []
+    assert len(found.skipped) == 1
+
+
+def test_no_old_key_is_kept(database: Path) -> None:
+    assert "old-secret" not in repr(predecessor.read(database))
+
+
+def test_what_is_neither_is_refused(tmp_path: Path) -> None:
+    other = tmp_path / "picture.png"
+    other.write_bytes(b"\x89PNG\xff\xfe\x00")
+    with pytest.raises(LocalError, match="no CSV"):
+        predecessor.read(other)
+    empty = tmp_path / "empty.db"
+    with closing(sqlite3.connect(empty)) as connection:
+        connection.execute("CREATE TABLE things (n)")
+        connection.commit()
+    with pytest.raises(LocalError, match="no table of users"):
+        predecessor.read(empty)
