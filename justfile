@@ -119,6 +119,11 @@ cluster-tools:
 cluster-test *args:
     uv run pytest tests/deploy/test_cluster.py "$@"
 
+# Tens of thousands of made-up requests to a whole stack; none may end in a 5xx or contradict docs/openapi.json
+[group('measure')]
+fuzz *args:
+    PYTHONPATH=tests uv run python tests/fuzz/run.py "$@"
+
 # How fast the ledger is, beside its floors
 [group('measure')]
 bench-quota *args:

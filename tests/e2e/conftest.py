@@ -9,12 +9,8 @@ import pytest
 
 from e2e.console import client_with
 from odea_contracts import keys, plans, tenants
-from odea_contracts.subjects import OPERATOR
-from odea_local.credentials import load_or_create
 from odea_local.embedded import EmbeddedStack, embedded_stack
-from odea_runtime.bus import Bus
-from odea_runtime.settings import Settings, load
-from support.operator import Operator
+from support.operator import Operator, operating
 
 
 @pytest.fixture(scope="session")
@@ -31,14 +27,8 @@ def stack() -> Generator[EmbeddedStack]:
 @pytest.fixture
 async def operator(stack: EmbeddedStack) -> AsyncGenerator[Operator]:
     """Somebody with access to the bus and the databases."""
-    login = {
-        "ODEA_NATS_URL": f"nats://{stack.service('nats').address}",
-        "ODEA_NATS_SEED": load_or_create(stack.folder.credentials).nats_operator,
-    }
-    bus = Bus(load(Settings, {**login, "ODEA_CALL_TIMEOUT_S": "10"}), OPERATOR)
-    await bus.start()
-    yield Operator(bus, stack)
-    await bus.stop()
+    async with operating(stack) as somebody:
+        yield somebody
 
 
 @pytest.fixture

@@ -1,16 +1,21 @@
 """What an operator does to a stack, over the bus and in its databases."""
 
 import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
 import psutil
 
 from odea_contracts import keys, plans, quota, tenants
+from odea_contracts.subjects import OPERATOR
+from odea_local.credentials import load_or_create
 from odea_local.embedded import EmbeddedStack
 from odea_local.status import State
 from odea_runtime.bus import Bus
 from odea_runtime.ids import new_id
+from odea_runtime.settings import Settings, load
 
 
 class Operator:
@@ -79,3 +84,18 @@ class Operator:
     def whole(self) -> bool:
         """Whether every part of the stack is ready."""
         return all(service.state is State.READY for service in self._stack.status().services)
+
+
+@asynccontextmanager
+async def operating(stack: EmbeddedStack) -> AsyncGenerator[Operator]:
+    """An operator of `stack`, with the operator's own login of the bus."""
+    login = {
+        "ODEA_NATS_URL": f"nats://{stack.service('nats').address}",
+        "ODEA_NATS_SEED": load_or_create(stack.folder.credentials).nats_operator,
+    }
+    bus = Bus(load(Settings, {**login, "ODEA_CALL_TIMEOUT_S": "10"}), OPERATOR)
+    await bus.start()
+    try:
+        yield Operator(bus, stack)
+    finally:
+        await bus.stop()

@@ -19,7 +19,7 @@ from odea_contracts.base import Endpoint, Message
 from odea_contracts.catalogue import ENDPOINTS, EVENTS, NOTICES
 from odea_contracts.errors import Failure
 from odea_contracts.synth import FRAME_BYTES_MAX, HEADER_DEADLINE_MS, HEADER_FRAME, HEADER_REQUEST_ID, HEADER_SEQ, Frame
-from odea_gateway.documentation import openapi_config
+from odea_gateway.documentation import complete, openapi_config
 from odea_gateway.routes import HANDLERS
 from odea_local.reference import configuration_page, errors_page
 
@@ -84,6 +84,7 @@ def write(root: Path) -> None:
 def openapi() -> bytes:
     """The HTTP interface, from the gateway's handlers."""
     app = Litestar(route_handlers=HANDLERS, openapi_config=openapi_config(version("odea-gateway")), logging_config=None)
+    complete(app.openapi_schema)
     return _pretty(app.openapi_schema.to_schema())
 
 

@@ -9,19 +9,21 @@ which needs the bus; then streams, bus and at last the operator's port.
 
 import asyncio
 from importlib.metadata import version
+from inspect import getclosurevars
 
 import msgspec
 import structlog
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
+from litestar.routes import HTTPRoute
 from nats.aio.msg import Msg
 
 from odea_contracts import subjects
 from odea_contracts.keys import KeyEvent
 from odea_gateway.accesslog import AccessLog
 from odea_gateway.clients import Clients
-from odea_gateway.documentation import EXPOSED, openapi_config
+from odea_gateway.documentation import EXPOSED, complete, openapi_config
 from odea_gateway.edge import Edge
 from odea_gateway.failures import FailureLimit
 from odea_gateway.principals import Principals
@@ -148,9 +150,19 @@ def litestar(services: Services) -> Litestar:
         logging_config=None,
         request_max_body_size=services.settings.body_bytes_max,
     )
+    for route in app.routes:
+        if isinstance(route, HTTPRoute):
+            _name_all_methods(route)
+    complete(app.openapi_schema)
     # Building the document takes a quarter of a second, which no request should have to wait for.
     assert app.openapi_schema.paths
     return app
+
+
+def _name_all_methods(route: HTTPRoute) -> None:
+    """Let OPTIONS answer with all methods of a path: Litestar's names those alone that it met first."""
+    options = route.route_handler_map["OPTIONS"][0]
+    getclosurevars(options.fn).nonlocals["self"].methods = route.methods
 
 
 def _cors(settings: GatewaySettings) -> CORSConfig | None:

@@ -1,6 +1,6 @@
 """What the OpenAPI document says beyond what the handlers' types tell."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -10,8 +10,11 @@ from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.spec import (
     Components,
     License,
+    OpenAPI,
+    OpenAPIHeader,
     OpenAPIMediaType,
     OpenAPIResponse,
+    OpenAPIType,
     Operation,
     RequestBody,
     Schema,
@@ -25,16 +28,37 @@ from odea_gateway.problems import ErrorBody, problem
 from odea_gateway.speech import SpeechRequest
 
 BEARER: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"header": []}]
+_SPEAKS: Final = "create_speech"
+_OF_THE_LEDGER: Final = frozenset({_SPEAKS, "get_usage"})
+_SPEECH: Final = ("odea-characters", "odea-provider", "odea-overhead-ms", "odea-fallback")
+_LIMITS: Final = (
+    *(f"x-ratelimit-{part}-{kind}" for part in ("limit", "remaining", "reset") for kind in ("requests", "characters")),
+    "ratelimit-policy",
+    "ratelimit",
+)
+_NUMBERS: Final = frozenset(
+    {"retry-after", "odea-characters", "odea-overhead-ms"}
+    | {f"x-ratelimit-{part}-{kind}" for part in ("limit", "remaining") for kind in ("requests", "characters")}
+)
+_HEADERS: Final[Mapping[str, str]] = {
+    "x-request-id": "The one that was sent if it is well-formed, else one of ours",
+    "cache-control": "`no-store` where the answer is the caller's alone",
+    "www-authenticate": "What is wrong with the key",
+    "retry-after": "Seconds after which another attempt makes sense, 1 to 120",
+    "x-should-retry": "`false` where waiting alone does not help",
+    "odea-characters": "Characters held for this speech; at most that many are charged",
+    "odea-provider": "Who spoke",
+    "odea-overhead-ms": "What Odea added to the provider's first audio",
+    "odea-fallback": "`1` if the first choice of provider could not speak",
+    "ratelimit-policy": "The limits, by draft-ietf-httpapi-ratelimit-headers-10",
+    "ratelimit": "What is left of them, and seconds until they are whole again",
+}
 EXPOSED: Final = (
     "retry-after",
     "x-should-retry",
     "x-request-id",
-    "odea-characters",
-    "odea-provider",
-    "odea-overhead-ms",
-    "ratelimit",
-    "ratelimit-policy",
-    *(f"x-ratelimit-{part}-{kind}" for part in ("limit", "remaining", "reset") for kind in ("requests", "characters")),
+    *_SPEECH,
+    *_LIMITS,
 )
 """Headers that pages in a browser may read."""
 _REASONS: Final[Mapping[int, str]] = {
@@ -77,6 +101,38 @@ def openapi_config(version: str) -> OpenAPIConfig:
             }
         ),
     )
+
+
+def complete(document: OpenAPI) -> None:
+    """Add to `document` the headers that answers have."""
+    for item in (document.paths or {}).values():
+        for operation in (item.get, item.post, item.put, item.patch):
+            if operation is None:
+                continue
+            for status, response in (operation.responses or {}).items():
+                if isinstance(response, OpenAPIResponse):
+                    names = _header_names(int(status), operation.operation_id or "")
+                    response.headers = {name: _header(name) for name in names}
+
+
+def _header_names(status: int, operation_id: str) -> Iterator[str]:
+    yield "x-request-id"
+    yield "cache-control"
+    if status in {401, 403}:
+        yield "www-authenticate"
+    if status in {429, 500, 502, 503, 504}:
+        yield "retry-after"
+    if status in {409, 429}:
+        yield "x-should-retry"
+    if operation_id in _OF_THE_LEDGER and status in {200, 400, 403, 429, 503}:
+        yield from _LIMITS
+    if operation_id == _SPEAKS and status == 200:
+        yield from _SPEECH
+
+
+def _header(name: str) -> OpenAPIHeader:
+    kind = OpenAPIType.INTEGER if name in _NUMBERS else OpenAPIType.STRING
+    return OpenAPIHeader(schema=Schema(type=kind), description=_HEADERS.get(name), required=name == "x-request-id")
 
 
 async def _known_only(request: Request[Any, Any, Any]) -> None:

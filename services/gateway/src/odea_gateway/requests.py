@@ -134,7 +134,7 @@ class RequestController(Controller):
     security = BEARER
     dependencies = _WANTED
 
-    @get(operation_id="list_requests", summary="List requests", responses=failures(400, 401, 403, 500, 503))
+    @get(operation_id="list_requests", summary="List requests", responses=failures(400, 401, 403, 429, 500, 503))
     async def list_requests(
         self, request: AuthRequest, wanted: NamedDependency[RequestsList]
     ) -> Response[RequestListView]:
@@ -158,7 +158,7 @@ class AdminRequestController(Controller):
     security = BEARER
     dependencies = _WANTED
 
-    @get(operation_id="admin_list_requests", summary="List requests", responses=failures(400, 401, 404, 500, 503))
+    @get(operation_id="admin_list_requests", summary="List requests", responses=failures(400, 401, 404, 429, 500, 503))
     async def list_requests(
         self, request: AuthRequest, wanted: NamedDependency[RequestsList], tenant_id: ById = None
     ) -> Response[AdminRequestListView]:

@@ -41,7 +41,10 @@ AuthRequest = Request[Principal, None, State]
 AnyRequest = Request[None, None, State]
 ModelPath = Annotated[Path, PathParameter(description="The model's id")]
 ModelFilter = Annotated[
-    str | None, QueryParameter(description="A model from `GET /v1/models`", min_length=1, max_length=128)
+    str | None,
+    QueryParameter(
+        description="A model from `GET /v1/models`", min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$(?!\n)"
+    ),
 ]
 
 
@@ -83,7 +86,7 @@ class ModelController(Controller):
     guards = (requires(),)
     security = BEARER
 
-    @get(operation_id="list_models", summary="List models", responses=failures(401, 403, 500, 503))
+    @get(operation_id="list_models", summary="List models", responses=failures(400, 401, 429, 500, 503))
     async def list_models(self, request: AuthRequest) -> ModelListView:
         """Every model name that a speech request can use."""
         models = await services_of(request).clients.models()
@@ -93,7 +96,7 @@ class ModelController(Controller):
         "/{model_id:path}",
         operation_id="get_model",
         summary="Get a model",
-        responses=failures(400, 401, 403, 404, 500, 503),
+        responses=failures(400, 401, 404, 429, 500, 503),
     )
     async def get_model(self, request: AuthRequest, model_id: ModelPath) -> ModelView:
         """One model by its name, which may hold slashes."""
@@ -111,13 +114,15 @@ class AudioListController(Controller):
     tags = ("models and voices",)
     guards = (requires_key_unless_public(),)
 
-    @get("/models", operation_id="list_audio_models", summary="List models", responses=failures(401, 500, 503))
+    @get(
+        "/models", operation_id="list_audio_models", summary="List models", responses=failures(400, 401, 429, 500, 503)
+    )
     async def list_audio_models(self, request: AnyRequest) -> AudioModelListView:
         """The same models in the shape of other speech servers."""
         models = await services_of(request).clients.models()
         return AudioModelListView(models=tuple(AudioModelView(id=model.id, name=model.id) for model in models))
 
-    @get("/voices", operation_id="list_voices", summary="List voices", responses=failures(400, 401, 404, 500, 503))
+    @get("/voices", operation_id="list_voices", summary="List voices", responses=failures(400, 401, 404, 429, 500, 503))
     async def list_voices(self, request: AnyRequest, model: ModelFilter = None) -> VoiceListView:
         """The voices of a model, or all."""
         voices = await services_of(request).clients.voices(model)
@@ -132,7 +137,7 @@ class UsageController(Controller):
     guards = (requires(Scope.USAGE_READ, Scope.SPEECH),)
     security = BEARER
 
-    @get(operation_id="get_usage", summary="Read usage", responses=failures(401, 403, 500, 503))
+    @get(operation_id="get_usage", summary="Read usage", responses=failures(400, 401, 403, 429, 500, 503))
     async def get_usage(self, request: AuthRequest) -> Response[UsageView]:
         """Where the accounts stand that this key is charged to."""
         balances = await services_of(request).clients.usage(request.user.accounts)
@@ -149,7 +154,7 @@ class CallerController(Controller):
     guards = (requires(),)
     security = BEARER
 
-    @get(operation_id="get_caller", summary="Read the caller", responses=failures(401, 503))
+    @get(operation_id="get_caller", summary="Read the caller", responses=failures(400, 401, 429, 500, 503))
     async def get_caller(self, request: AuthRequest) -> Response[CallerView]:
         """Whose key this is, and what it may do."""
         return Response(caller_view(request.user), headers={"cache-control": "no-store"})
