@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +48,7 @@ def _program(name: str) -> str:
 
 
 @contextmanager
-def _running(folder: Path, name: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+def _running(folder: Path, name: str, *arguments: str) -> Generator[subprocess.Popen[bytes]]:
     with (folder / f"{name}.log").open("wb") as log:
         process = subprocess.Popen([_program(name), *arguments], stdout=log, stderr=log, cwd=folder)
         try:
