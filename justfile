@@ -109,6 +109,21 @@ sbom service extra="":
 manifests-test *args:
     uv run pytest tests/deploy/test_manifests.py "$@"
 
+# Run the dev overlay's containers, confined as the manifests say, and speak; needs Docker and `just images`
+[group('cluster')]
+containers-test *args:
+    uv run pytest tests/deploy/test_containers.py "$@"
+
+# Replace every service under load: nothing fails, no stream is cut, the money adds up; needs Docker and `just images`
+[group('cluster')]
+rollout-test *args:
+    uv run pytest --timeout 900 -s tests/deploy/test_rollout.py "$@"
+
+# Write the dev overlay's logins of the bus anew, after its rights have changed; --renew makes new seeds, too
+[group('cluster')]
+dev-users *args:
+    PYTHONPATH=tests uv run python -m support.devbus "$@"
+
 # Fetch and build what cluster-test needs: a real API server, into .odea/cluster; needs go, takes a while, once
 [group('cluster')]
 cluster-tools:

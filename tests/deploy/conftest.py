@@ -1,6 +1,8 @@
 """The dev overlay, running in containers."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import Final
@@ -8,8 +10,8 @@ from typing import Final
 import pytest
 
 from deploy.edge import Edge
-from deploy.engine import Engine, docker, needs
-from support.lock import SERVICES, version
+from deploy.engine import Engine, needs
+from support.lock import SERVICES
 
 STARTED: Final = ("StatefulSet/odea-postgres", "StatefulSet/odea-nats")
 
@@ -26,8 +28,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Generator[Engine]:
     try:
         for workload in STARTED:
             one.start(workload)
-        for service in ("keys", "quota", "synth"):
-            one.run_job(f"odea-{service}-migrate")
+        for job in ("odea-bus-apply", "odea-keys-migrate", "odea-quota-migrate", "odea-synth-migrate"):
+            one.run_job(job)
         for service in SERVICES:
             one.start(f"Deployment/odea-{service}")
         yield one
@@ -47,11 +49,6 @@ def url(engine: Engine) -> Generator[str]:
 def keys(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tenant's key and an administrator's, made over the bus."""
     folder = tmp_path_factory.mktemp("keys")
-    folder.chmod(0o777)
-    environ = engine.bus_environ()
-    docker(
-        "run", "--rm", f"--network={engine.network}", f"--volume={folder}:/keys", "--entrypoint=/app/bin/python",
-        *(f"--env={name}={text}" for name, text in environ.items()),
-        f"odea-local:{version()}", "-m", "odea_local.demo", "/keys",
-    )  # fmt: skip
+    environ = {**os.environ, **engine.operator_environ()}
+    subprocess.run([sys.executable, "-m", "odea_local.demo", str(folder)], check=True, env=environ, timeout=90)
     return folder

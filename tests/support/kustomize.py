@@ -5,6 +5,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
@@ -109,7 +110,7 @@ def _patch(objects: list[Object], folder: Path, patch: Object) -> None:
 
 
 def _is_named(one: Object, target: Object) -> bool:
-    return "name" not in target or one["metadata"]["name"] == target["name"]
+    return re.fullmatch(str(target.get("name", ".*")), str(one["metadata"]["name"])) is not None
 
 
 def _merge(into: Object, change: Object) -> None:
@@ -125,12 +126,13 @@ def _merge(into: Object, change: Object) -> None:
 
 
 def _merge_lists(old: list[Object], new: list[Object], key: str) -> list[Object]:
-    """By key; what is new comes first, as Kustomize has it."""
+    """By key; what the patch names comes first, as Kustomize has it."""
     known = {one[key]: one for one in old}
     for item in new:
         if item[key] in known:
             _merge(known[item[key]], item)
-    return [item for item in new if item[key] not in known] + old
+    named = {item[key] for item in new}
+    return [known.get(item[key], item) for item in new] + [one for one in old if one[key] not in named]
 
 
 def _set_namespace(spec: Object, objects: list[Object]) -> None:

@@ -12,13 +12,18 @@ import pytest
 from odea_gateway.settings import GatewaySettings
 from odea_keys.settings import KeysSettings
 from odea_quota.settings import QuotaSettings
+from odea_runtime import busadmin
 from odea_runtime import service as runtime_service
+from odea_runtime.busadmin.__main__ import _parser as bus_parser
+from odea_runtime.busadmin.nkeys import new_seed
 from odea_runtime.health import OpsServer
 from odea_runtime.settings import PREFIX, Address, Settings, load
 from odea_synth.settings import SynthSettings
+from support.devbus import users_conf
 from support.kustomize import Object, containers_of
 from support.lock import SERVICES, version
 from support.manifests import (
+    K8S,
     OVERLAYS,
     environ,
     kind,
@@ -57,11 +62,22 @@ def verbs() -> Mapping[str, set[str]]:
     return found
 
 
+BUS_PROGRAM: Final = ["/app/bin/python", "-m", busadmin.__name__]
+
+
+def _model(service: str, container: Object) -> type[Settings]:
+    """Whose settings the container reads."""
+    return Settings if "command" in container else MODELS[service]
+
+
 @every_overlay
 def test_every_service_is_there_with_commands_that_it_has(overlay: str, verbs: Mapping[str, set[str]]) -> None:
     used: dict[str, set[str]] = {}
     for service, _, container in own_containers(overlay):
-        assert "command" not in container, "the image knows its program"
+        if "command" in container:
+            assert container["command"] == BUS_PROGRAM
+            assert bus_parser("x").parse_args(container["args"]).command == "apply"
+            continue
         used.setdefault(service, set()).update(container["args"])
     assert set(used) == set(SERVICES)
     for service, arguments in used.items():
@@ -85,7 +101,7 @@ def test_in_development_every_process_starts_with_what_it_is_given() -> None:
     """The settings themselves read the environment, the Secrets filled in."""
     seen: set[str] = set()
     for service, _, container in own_containers("dev"):
-        load(MODELS[service], environ(container, secrets("dev")))
+        load(_model(service, container), environ(container, secrets("dev")))
         seen.add(service)
     assert seen == set(SERVICES)
 
@@ -93,7 +109,7 @@ def test_in_development_every_process_starts_with_what_it_is_given() -> None:
 @every_overlay
 def test_every_variable_is_a_setting_and_none_that_is_required_lacks(overlay: str) -> None:
     for service, workload, container in own_containers(overlay):
-        fields = MODELS[service].model_fields
+        fields = _model(service, container).model_fields
         known = {f"{PREFIX}{field.upper()}" for field in fields}
         files = {f"{variable}_FILE" for variable in known}
         given = {entry["name"] for entry in container["env"]}
@@ -106,14 +122,18 @@ def test_every_variable_is_a_setting_and_none_that_is_required_lacks(overlay: st
 def test_secrets_come_by_reference_and_each_service_sees_its_own(overlay: str) -> None:
     for service, workload, container in own_containers(overlay):
         assert "envFrom" not in container
-        fields = MODELS[service].model_fields
+        model = _model(service, container)
+        fields, owner = model.model_fields, "installer" if model is Settings else service
         for entry in container["env"]:
+            if entry["name"] == "ODEA_NATS_URL":
+                assert "@" not in entry["value"], "the seed logs in, not the address"
+                continue
             field = fields.get(str(entry["name"]).removeprefix(PREFIX).lower())
             secret = field is not None and "SecretStr" in str(field.annotation)
             reference = entry.get("valueFrom", {}).get("secretKeyRef")
             assert secret == (reference is not None), f"{name(workload)}: {entry['name']}"
             if reference:
-                assert reference == {"name": f"odea-{service}", "key": entry["name"]}
+                assert reference == {"name": f"odea-{owner}", "key": entry["name"]}
 
 
 def test_the_secrets_of_development_hold_what_is_asked_for_and_nothing_else() -> None:
@@ -126,9 +146,31 @@ def test_the_secrets_of_development_hold_what_is_asked_for_and_nothing_else() ->
         for volume in pod(workload).get("volumes", ()):
             if "secret" in volume:
                 asked.setdefault(volume["secret"]["secretName"], set())
+    asked["odea-operator"] = {"ODEA_NATS_SEED"}  # for people at their own machines
     held = {who: set(data) for who, data in secrets("dev").items()}
     assert set(asked) == set(held)
     assert all(held[who] == keys for who, keys in asked.items() if keys)
+
+
+def test_the_logins_of_development_are_those_of_its_seeds() -> None:
+    """If the rights on the bus have changed: `just dev-users` writes the file anew."""
+    assert (K8S / "overlays/dev/users.conf").read_text() == users_conf()
+
+
+@every_overlay
+def test_where_the_bus_has_tls_everybody_speaks_it(overlay: str) -> None:
+    (config,) = [one["data"]["nats.conf"] for one in kind(overlay, "ConfigMap") if "nats.conf" in one["data"]]
+    tls = "handshake_first: true" in config
+    assert tls == (overlay != "dev")
+    for service, workload, container in own_containers(overlay):
+        if container["args"] == ["serve"] or "command" in container:
+            given = {entry["name"]: entry.get("value") for entry in container["env"]}
+            assert given["ODEA_NATS_URL"] == f"{'tls' if tls else 'nats'}://odea-nats:4222"
+            if tls:
+                mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+                (volume,) = [one for one in pod(workload)["volumes"] if one["name"] == "bus-authority"]
+                assert volume["secret"]["items"] == [{"key": "ca.crt", "path": "ca.crt"}], service
+                assert given["ODEA_NATS_TLS_CA_FILE"] == f"{mounts['bus-authority']}/ca.crt"
 
 
 @every_overlay
@@ -140,8 +182,10 @@ def _given(container: Object, service: str) -> Settings:
     """The settings that do not come from Secrets, over their defaults."""
     values = {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
     fields = MODELS[service].model_fields
-    good = {"ODEA_NATS_URL": "nats://x", "ODEA_DATABASE_URL": "postgresql://x", "ODEA_KEYS_PEPPERS": f"a:{'ab' * 32}"}
+    good = {"ODEA_NATS_SEED": new_seed(), "ODEA_DATABASE_URL": "postgresql://x", "ODEA_KEYS_PEPPERS": f"a:{'ab' * 32}"}
     needed = {key: text for key, text in good.items() if key.removeprefix(PREFIX).lower() in fields}
+    # Files that are mounted there are not here.
+    values.pop("ODEA_NATS_TLS_CA_FILE", None)
     return load(MODELS[service], needed | values)
 
 
