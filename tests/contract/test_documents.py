@@ -24,7 +24,9 @@ both = pytest.mark.parametrize("document", [ASYNCAPI, OPENAPI], ids=["asyncapi",
 
 
 @pytest.mark.parametrize(
-    "path", [documents.ASYNCAPI, documents.OPENAPI, documents.CONFIGURATION, documents.ERROR_CODES], ids=str
+    "path",
+    [documents.ASYNCAPI, documents.OPENAPI, documents.CONFIGURATION, documents.ERROR_CODES, documents.METRICS],
+    ids=str,
 )
 def test_what_is_committed_is_current(tmp_path: Path, path: Path) -> None:
     """If the change is meant: `python -m odea_local.documents` writes them anew."""

@@ -21,6 +21,7 @@ from odea_contracts.errors import Failure
 from odea_contracts.synth import FRAME_BYTES_MAX, HEADER_DEADLINE_MS, HEADER_FRAME, HEADER_REQUEST_ID, HEADER_SEQ, Frame
 from odea_gateway.documentation import complete, openapi_config
 from odea_gateway.routes import HANDLERS
+from odea_local.metrics import metrics_page
 from odea_local.reference import configuration_page, errors_page
 
 Json: TypeAlias = dict[str, Any]
@@ -30,6 +31,7 @@ ASYNCAPI: Final = Path("docs/asyncapi.json")
 OPENAPI: Final = Path("docs/openapi.json")
 CONFIGURATION: Final = Path("docs/configuration.md")
 ERROR_CODES: Final = Path("docs/errors.md")
+METRICS: Final = Path("docs/operations/metrics.md")
 
 _REQUEST_HEADERS: Final[Json] = {
     "type": "object",
@@ -75,6 +77,7 @@ def write(root: Path) -> None:
         (OPENAPI, openapi()),
         (CONFIGURATION, configuration_page().encode()),
         (ERROR_CODES, errors_page().encode()),
+        (METRICS, metrics_page().encode()),
     )
     for path, document in documents:
         (root / path).parent.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,7 @@ from odea_runtime.settings import DatabaseSettings
 Connection: TypeAlias = PoolConnectionProxy
 
 _IN_USE = Gauge("odea_database_connections_in_use", "Connections that are doing something")
+_MAX = Gauge("odea_database_connections_max", "Connections at most")
 _UNAVAILABLE = Counter(
     "odea_database_unavailable_total", "Operations that failed because the storage was not there", ["kind"]
 )
@@ -63,6 +64,7 @@ class Database:
     async def start(self) -> None:
         """Make the pool. Connections are opened when they are needed, so this works while the database is down."""
         timeout_ms = int(self._settings.database_timeout_s * 1000)
+        _MAX.set(self._settings.database_pool_max)
         self._pool = await asyncpg.create_pool(
             self._settings.database_url.get_secret_value(),
             min_size=0,
