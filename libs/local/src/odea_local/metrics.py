@@ -1,6 +1,6 @@
 """Every metric of every service, read from the code that makes it, and the page that lists them.
 
-Read, not run: what counts is what stands in the source, and importing a voice engine to write a page would take a while.
+Read, not run: what counts is what stands in the source, and importing a voice engine for a page would take a while.
 """
 
 import ast
@@ -56,8 +56,8 @@ def metrics_page() -> str:
     lines = [
         "# Metrics",
         "",
-        "Each process serves its own at `/metrics` on its port for operators (`ODEA_OPS_ADDRESS`), together with those of",
-        "the Python process (`process_*`, `python_*`). Labels have few values each; none holds a key, a tenant or a text.",
+        "Each process serves its own at `/metrics` on its port for operators (`ODEA_OPS_ADDRESS`), beside those of any",
+        "Python process (`process_*`, `python_*`). Labels have few values each; none holds a key, a tenant or a text.",
         "Made from the code by `just docs`.",
     ]
     found = all_metrics()
