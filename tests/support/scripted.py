@@ -42,26 +42,36 @@ class Performance:
 
 
 class ScriptedProvider:
-    """A `Provider` whose units are the characters of the text."""
+    """A `Provider` that bills so many units for each character of the text, at most."""
 
-    def __init__(self, source: SourceFormat | None = None) -> None:
+    def __init__(
+        self, source: SourceFormat | None = None, *, name: str = "scripted", units_per_character: int = 1
+    ) -> None:
+        self._name = name
+        self._units_per_character = units_per_character
         self.source = source or Pcm(rate_hz=RATE_HZ)
         self.broken: Exception | None = None
         self.open_streams = 0
         self._announced: dict[str, Performance] = {}
+        self._again: dict[str, list[Performance]] = {}
 
     @property
     def name(self) -> str:
         """See `Provider`."""
         if self.broken:
             raise self.broken
-        return "scripted"
+        return self._name
 
     def announce(self, text: str, *steps: Step, then: Iterable[Step] = ()) -> Performance:
         """The next utterance of `text` takes `steps`, and `then` those of an iterable that may have no end."""
         assert text not in self._announced, "announced twice"
         self._announced[text] = Performance(step for part in (steps, then) for step in part)
         return self._announced[text]
+
+    def announce_again(self, text: str, *attempts: Step) -> None:
+        """The next utterances of `text` take one step each."""
+        assert text not in self._announced, "announced twice"
+        self._again[text] = [Performance([step]) for step in attempts]
 
     async def start(self) -> None:
         """See `Provider`."""
@@ -73,13 +83,13 @@ class ScriptedProvider:
     async def voices(self) -> tuple[Voice, ...]:
         """See `Provider`."""
         return (
-            Voice(id="Vera", name="Vera", language="en-GB", provider="scripted"),
-            Voice(id="nova", name="Nova", language=None, provider="scripted"),
+            Voice(id="Vera", name="Vera", language="en-GB", provider=self._name),
+            Voice(id="nova", name="Nova", language=None, provider=self._name),
         )
 
     def bound_units(self, utterance: Utterance) -> int:
         """See `Provider`."""
-        return len(utterance.text)
+        return len(utterance.text) * self._units_per_character
 
     def source_format(self, utterance: Utterance) -> SourceFormat:
         """See `Provider`."""
@@ -88,6 +98,8 @@ class ScriptedProvider:
 
     async def stream(self, utterance: Utterance) -> AsyncGenerator[Chunk]:
         """See `Provider`."""
+        if self._again.get(utterance.text):
+            self._announced[utterance.text] = self._again[utterance.text].pop(0)
         assert utterance.text in self._announced, "nobody announced this text"
         performance = self._announced.pop(utterance.text)
         performance.utterance = utterance

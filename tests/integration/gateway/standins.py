@@ -14,7 +14,14 @@ from odea_contracts.synth import CancelReason
 from odea_runtime.bus import Bus
 from odea_runtime.ids import new_id, random_base62
 from odea_runtime.serving import request_router, serve
-from odea_runtime.streams import CancelledByReceiverError, OutgoingStream, Streams, StreamSettings, serve_streams
+from odea_runtime.streams import (
+    CancelledByReceiverError,
+    OutgoingStream,
+    Receiver,
+    Streams,
+    StreamSettings,
+    serve_streams,
+)
 from odea_runtime.tasks import Tasks
 
 Play = Callable[[synth.Speak, OutgoingStream], Awaitable[None]]
@@ -113,12 +120,12 @@ class Synth:
     log: list[requests.LoggedRequest] = field(default_factory=list[requests.LoggedRequest])
     looked: list[requests.RequestsList] = field(default_factory=list[requests.RequestsList])
 
-    async def speak(self, request: synth.Speak, inbox: str) -> None:
+    async def speak(self, request: synth.Speak, receiver: Receiver) -> None:
         """As synth answers."""
         assert self.streams is not None
         self.asked.append(request)
         try:
-            async with self.streams.send(inbox, request.credits) as stream:
+            async with self.streams.send(receiver.inbox, request.credits) as stream:
                 await (self.play or say(b"audio"))(request, stream)
         except CancelledByReceiverError as error:
             self.cancelled.append(error.reason)

@@ -14,7 +14,14 @@ from odea_contracts.subjects import streams_prefix
 from odea_contracts.synth import FRAME_BYTES_MAX, HEADER_FRAME, HEADER_SEQ, CancelReason, Credit, Frame, Head
 from odea_runtime.bus import Bus
 from odea_runtime.serving import request_router
-from odea_runtime.streams import CancelledByReceiverError, OutgoingStream, Streams, StreamSettings, serve_streams
+from odea_runtime.streams import (
+    CancelledByReceiverError,
+    OutgoingStream,
+    Receiver,
+    Streams,
+    StreamSettings,
+    serve_streams,
+)
 from odea_runtime.tasks import Tasks
 
 MARGIN_S: Final = 1.0
@@ -63,14 +70,14 @@ class Studio:
         self.bus: Final = Bus(self.settings, "hall", router)
         self.streams: Final = Streams(self.bus, self.settings)
 
-    async def perform(self, ask: Ask, receiver: str) -> None:
+    async def perform(self, ask: Ask, receiver: Receiver) -> None:
         """Answer one request, and note how that went."""
         task = asyncio.current_task()
         assert task is not None
         self.performers.append(task)
         error = None
         try:
-            async with self.streams.send(receiver, self.settings.stream_window_frames) as stream:
+            async with self.streams.send(receiver.inbox, self.settings.stream_window_frames) as stream:
                 await self._play(stream, ask)
         except (CancelledByReceiverError, ConnectionError) as caught:
             error = caught

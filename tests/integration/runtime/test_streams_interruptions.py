@@ -25,7 +25,7 @@ from integration.runtime.studio import (
     was_cancelled,
 )
 from odea_contracts.synth import CancelReason
-from odea_runtime.streams import OutgoingStream, Streams
+from odea_runtime.streams import OutgoingStream, Receiver, Streams
 from support.waiting import until
 
 
@@ -93,7 +93,7 @@ async def test_when_a_time_limit_stands_around_the_block(nats_url: str, listener
     after: list[str] = []
 
     class Limited(Studio):
-        async def perform(self, ask: Ask, receiver: str) -> None:
+        async def perform(self, ask: Ask, receiver: Receiver) -> None:
             async with asyncio.timeout(30):
                 await super().perform(ask, receiver)
                 await asyncio.sleep(0)

@@ -22,9 +22,10 @@ from odea_quota.settings import QuotaSettings
 from odea_runtime.bus import Bus, BusError
 from odea_runtime.settings import load
 from odea_runtime.streams import RefusedError
-from odea_synth.app import serve_provider
+from odea_synth.app import Source, serve_routing
 from odea_synth.providers.base import Provider
 from odea_synth.settings import SynthSettings
+from support.routing import routing_of
 from support.scripted import ScriptedProvider, spoken
 from support.waiting import until
 
@@ -213,7 +214,8 @@ def quota_settings(nats_url: str, dsn: str) -> QuotaSettings:
 
 def with_provider(provider: Provider, settings: SynthSettings) -> Serve:
     """The synth service in this process, speaking with `provider`."""
-    return partial(serve_provider, provider, settings)
+    plan = routing_of(provider.name)
+    return partial(serve_routing, Source(plan=plan), settings, make=lambda _: provider)
 
 
 @asynccontextmanager

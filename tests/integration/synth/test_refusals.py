@@ -94,6 +94,8 @@ async def test_without_quota_nothing_is_spoken_and_it_heals_by_itself(
         assert time.monotonic() - began < 2.0
     finally:
         await house.quota.start()
+    # A request of its own: the log has the refused one, too.
+    asked = request(account, asked.input)
     provider.announce(asked.input, spoken(33))
     assert (await house.hear(asked)).tail.units == 33
     assert (await house.books(asked)).outcome == Outcome.COMPLETED

@@ -10,14 +10,17 @@ from integration.synth.harness import Books, House
 from odea_contracts.errors import ErrorCode
 from odea_runtime.bus import NoRespondersError
 from odea_runtime.postgres import Database
-from odea_runtime.streams import RefusedError
+from odea_runtime.streams import Receiver, RefusedError
 from odea_runtime.tasks import Tasks
+from odea_synth.announcer import Announcer
 from odea_synth.metering import Meter
 from odea_synth.providers.base import ErrorClass, ProviderError
 from odea_synth.request_log import RequestLog
+from odea_synth.routing.building import Lines
+from odea_synth.routing.switchboard import Switchboard
 from odea_synth.speaking import Speaker
 from odea_synth.store import RequestStore
-from odea_synth.synthesis import Catalogue
+from support.routing import routing_of
 from support.scripted import ScriptedProvider, spoken
 from support.waiting import until
 
@@ -100,13 +103,16 @@ async def test_an_end_that_has_begun_is_seen_through_however_often_it_is_cancell
     database = Database(settings, "odea_synth", "synth")
     await database.start()
     log = RequestLog(RequestStore(database), queue_max=10, pause_s=1)
-    catalogue = Catalogue(provider=provider, voices=await provider.voices(), created_at_ms=0)
+    announcer = Announcer(house.bus, Tasks(10))
+    lines = Lines(database, announcer.breaker_changed, settings, lambda _: provider)
+    switchboard = Switchboard(lines.open, retire_s=1, voices_every_s=60)
+    await switchboard.apply(routing_of("scripted"))
     meter = Meter(house.bus, Tasks(10), lease_s=15, settle_wait_s=10)
-    speaker = Speaker(catalogue, meter, house.streams, log, settings)
+    speaker = Speaker(switchboard, meter, house.streams, settings, log=log, announcer=announcer)
     asked = request(account, "Failed, and then cancelled.")
     gate = asyncio.Event()
     provider.announce(asked.input, spoken(4), gate.wait, ProviderError(ErrorClass.UPSTREAM, "No more."))
-    speaking = asyncio.create_task(speaker.speak(asked, house.bus.client.new_inbox()))
+    speaking = asyncio.create_task(speaker.speak(asked, Receiver(inbox=house.bus.client.new_inbox())))
     await until(lambda: house.is_held(asked))
     async with house.locked(account):
         gate.set()

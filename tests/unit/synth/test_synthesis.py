@@ -17,7 +17,7 @@ def voice(name: str) -> Voice:
 
 
 def catalogue(*names: str) -> Catalogue:
-    return Catalogue(provider=ScriptedProvider(), voices=[voice(name) for name in names], created_at_ms=7)
+    return Catalogue.of(ScriptedProvider(), [voice(name) for name in names], 7)
 
 
 def speak(**changes: object) -> Speak:
@@ -33,20 +33,24 @@ def speak(**changes: object) -> Speak:
     return Speak(**(fields | changes))  # pyright: ignore[reportArgumentType] - the fields are checked by the service
 
 
+def routes_of(everything: Catalogue, asked: Speak) -> tuple[Route, ...]:
+    routes = everything.routes(asked)
+    assert not isinstance(routes, Failure), routes
+    return routes
+
+
 @pytest.mark.parametrize("model", [*OPENAI_MODELS, "scripted"])
 @pytest.mark.parametrize("name", OPENAI_VOICES)
 def test_every_name_that_openai_clients_know_is_spoken_by_the_first_voice(model: str, name: str) -> None:
-    route = catalogue("Vera", "Bert").route(speak(model=model, voice=name))
-    assert isinstance(route, Route)
+    [route] = routes_of(catalogue("Vera", "Bert"), speak(model=model, voice=name))
     assert route.utterance.voice == "Vera"
 
 
 def test_the_providers_own_voices_come_before_the_names_of_others() -> None:
     voices = catalogue("Vera", "nova")
-    route = voices.route(speak(voice="nova"))
-    assert isinstance(route, Route)
+    [route] = routes_of(voices, speak(voice="nova"))
     assert route.utterance.voice == "nova"
-    listed = voices.public_voices(None)
+    listed = voices.list_voices(None)
     assert not isinstance(listed, Failure)
     assert [entry.id for entry in listed].count("nova") == 1
 
@@ -60,8 +64,7 @@ def test_a_route_carries_everything_that_was_asked_for() -> None:
         response_format=AudioFormat.FLAC,
         sample_rate_hz=16_000,
     )
-    route = catalogue("Vera", "Bert").route(asked)
-    assert isinstance(route, Route)
+    [route] = routes_of(catalogue("Vera", "Bert"), asked)
     said = route.utterance
     assert (said.text, said.voice, said.model, said.speed) == ("Say this.", "Bert", "tts-1-hd", 1.5)
     assert (said.instructions, said.response_format, said.sample_rate_hz) == ("Softly.", AudioFormat.FLAC, 16_000)
@@ -79,24 +82,24 @@ def test_a_route_carries_everything_that_was_asked_for() -> None:
     ],
 )
 def test_unknown_names_are_refused_by_field(change: dict[str, object], code: ErrorCode, param: str) -> None:
-    refused = catalogue("Vera").route(speak(**change))
+    refused = catalogue("Vera").routes(speak(**change))
     assert isinstance(refused, Failure)
     assert (refused.code, refused.param) == (code, param)
 
 
 def test_everything_that_is_listed_can_be_spoken() -> None:
     everything = catalogue("Vera", "Bert")
-    models, voices = everything.models(), everything.public_voices("tts-1")
+    models, voices = everything.list_models(), everything.list_voices("tts-1")
     assert not isinstance(voices, Failure)
     for model in models:
         for listed in voices:
-            assert isinstance(everything.route(speak(model=model.id, voice=listed.id)), Route)
+            assert routes_of(everything, speak(model=model.id, voice=listed.id))
 
 
 def test_lists_say_who_is_behind_a_name() -> None:
     everything = catalogue("Vera")
-    assert {(model.owned_by, model.created_at_ms) for model in everything.models()} == {("odea", 7)}
-    voices = everything.public_voices(None)
+    assert {(model.owned_by, model.created_at_ms) for model in everything.list_models()} == {("odea", 7)}
+    voices = everything.list_voices(None)
     assert not isinstance(voices, Failure)
     [alloy] = [entry for entry in voices if entry.id == "alloy"]
     assert (alloy.name, alloy.language, alloy.provider, alloy.preview_url) == (
@@ -105,7 +108,7 @@ def test_lists_say_who_is_behind_a_name() -> None:
         "scripted",
         "https://x/y",
     )
-    refused = everything.public_voices("none")
+    refused = everything.list_voices("none")
     assert isinstance(refused, Failure)
     assert refused.code is ErrorCode.MODEL_NOT_FOUND
 

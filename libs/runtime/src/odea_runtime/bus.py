@@ -244,7 +244,7 @@ class Bus:
         except UNREADABLE as error:
             raise BadReplyError(endpoint.subject) from error
 
-    async def publish(self, subject: str, message: Message) -> None:
+    async def publish(self, subject: str, message: Message, *, headers: dict[str, str] | None = None) -> None:
         """Send `message` to whoever listens now. It is lost if nobody does.
 
         Raises:
@@ -252,7 +252,7 @@ class Bus:
         """
         if not self.connected:
             raise DisconnectedError(subject)
-        await self.client.publish(subject, msgspec.json.encode(message))
+        await self.client.publish(subject, msgspec.json.encode(message), headers=headers)
 
     async def _on_lost(self) -> None:
         if self._stopping:

@@ -6,7 +6,7 @@ deletion does no harm. Events are CloudEvents in binary mode (CloudEvents 1.0, N
 """
 
 import asyncio
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any, Final
 
@@ -110,13 +110,17 @@ class Outbox:
 
 
 def _headers(row: asyncpg.Record) -> dict[str, str]:
-    created_at: datetime = row["created_at"]
+    return event_headers(row["subject"], row["source"], str(row["event_id"]), row["created_at"])
+
+
+def event_headers(subject: str, source: str, event_id: str, created_at: datetime | None = None) -> dict[str, str]:
+    """The headers of an event, as CloudEvents in binary mode has them, and what JetStream tells repetitions by."""
     return {
-        "Nats-Msg-Id": f"{row['source']}/{row['event_id']}",
+        "Nats-Msg-Id": f"{source}/{event_id}",
         "ce-specversion": "1.0",
-        "ce-id": str(row["event_id"]),
-        "ce-source": row["source"],
-        "ce-type": row["subject"],
-        "ce-time": created_at.isoformat(),
+        "ce-id": event_id,
+        "ce-source": source,
+        "ce-type": subject,
+        "ce-time": (created_at or datetime.now(UTC)).isoformat(),
         "content-type": "application/json",
     }

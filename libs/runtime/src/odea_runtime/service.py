@@ -36,6 +36,10 @@ def main(service: str, settings_type: type[S], commands: dict[str, Run[S]]) -> N
     log = structlog.get_logger()
     try:
         asyncio.run(_until_signalled(command, settings))
+    except SettingsError as error:
+        # A file that the settings name, for example.
+        log.error("unusable settings", faults=str(error).splitlines())  # noqa: TRY400 - its trace says nothing
+        sys.exit(EXIT_CONFIG)
     except Exception:  # The last frame of the process: whatever it is, it belongs in the log.
         log.exception("stopped by a fault")
         sys.exit(1)

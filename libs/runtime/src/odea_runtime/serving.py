@@ -140,11 +140,17 @@ def _outcome(reply: Message) -> str:
 
 def too_late(raw: Msg) -> bool:
     """Whether the sender has given up: an answer would reach nobody, and the work would be for nothing."""
-    deadline_ms = (raw.headers or {}).get(HEADER_DEADLINE_MS, "")
-    if not _DEADLINE.fullmatch(deadline_ms) or int(deadline_ms) >= time.time() * 1000:
+    left_s = time_left_s(raw)
+    if left_s is None or left_s >= 0:
         return False
     _HANDLED.labels(raw.subject, "too_late").inc()
     return True
+
+
+def time_left_s(raw: Msg) -> float | None:
+    """How long the sender still waits; `None` if it did not say until when."""
+    deadline_ms = (raw.headers or {}).get(HEADER_DEADLINE_MS, "")
+    return int(deadline_ms) / 1000 - time.time() if _DEADLINE.fullmatch(deadline_ms) else None
 
 
 async def respond(raw: Msg, reply: Message) -> None:

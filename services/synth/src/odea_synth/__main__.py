@@ -1,10 +1,16 @@
 """`odea-synth serve|migrate|await-schema`: the only reader of the environment."""
 
 import asyncio
+import os
 
 from odea_runtime.service import main
 from odea_synth.app import serve
 from odea_synth.settings import SynthSettings
+
+
+async def _serve(settings: SynthSettings, stop: asyncio.Event) -> None:
+    # Credentials of providers stand in variables that the routing names.
+    await serve(settings, os.environ, stop)
 
 
 async def _migrate(settings: SynthSettings, _stop: asyncio.Event) -> None:
@@ -22,7 +28,7 @@ async def _await_schema(settings: SynthSettings, stop: asyncio.Event) -> None:
 
 def run() -> None:
     """The console script."""
-    main("synth", SynthSettings, {"serve": serve, "migrate": _migrate, "await-schema": _await_schema})
+    main("synth", SynthSettings, {"serve": _serve, "migrate": _migrate, "await-schema": _await_schema})
 
 
 if __name__ == "__main__":

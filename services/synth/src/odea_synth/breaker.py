@@ -98,22 +98,31 @@ class Breaker:
         """The state now. An open breaker becomes half-open when somebody asks for a permit after `open_s`."""
         return _STATES[self._inner.current_state]
 
+    def check(self) -> None:
+        """Refuse what `enter` would refuse now, without asking for a permit.
+
+        Raises:
+            BreakerOpenError: see `enter`.
+        """
+        if self.state is BreakerState.OPEN:
+            left_s = self._opened_at + self._open_s - self._clock()
+            if left_s > 0:
+                raise BreakerOpenError(left_s)
+        elif self._probe is not None:
+            # Nobody knows how long the probe takes; an open period is what follows if it fails.
+            raise BreakerOpenError(self._open_s)
+
     def enter(self) -> Permit:
         """Leave to call the upstream.
 
         Raises:
             BreakerOpenError: it is open, or half-open and its one probe is under way.
         """
+        self.check()
         if self.state is BreakerState.OPEN:
-            left_s = self._opened_at + self._open_s - self._clock()
-            if left_s > 0:
-                raise BreakerOpenError(left_s)
             self._inner.half_open()
         if self.state is not BreakerState.HALF_OPEN:
             return Permit(self, self._era, probe=False)
-        if self._probe is not None:
-            # Nobody knows how long the probe takes; an open period is what follows if it fails.
-            raise BreakerOpenError(self._open_s)
         self._probe = Permit(self, self._era, probe=True)
         return self._probe
 

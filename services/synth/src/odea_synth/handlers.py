@@ -8,16 +8,16 @@ from odea_runtime.serving import serve
 from odea_runtime.streams import serve_streams
 from odea_runtime.tasks import Tasks
 from odea_synth.request_log import RequestLog
+from odea_synth.routing.switchboard import Switchboard
 from odea_synth.speaking import Speaker
-from odea_synth.synthesis import Catalogue
 
 
 class Handlers:
     """Speech goes to the speaker; lists come from the catalogue, what was spoken from the request log."""
 
-    def __init__(self, speaker: Speaker, catalogue: Catalogue, log: RequestLog) -> None:
+    def __init__(self, speaker: Speaker, switchboard: Switchboard, log: RequestLog) -> None:
         self._speaker = speaker
-        self._catalogue = catalogue
+        self._switchboard = switchboard
         self._log = log
 
     def register(self, router: NatsRouter, tasks: Tasks) -> None:
@@ -36,12 +36,12 @@ class Handlers:
 
     async def voices(self, message: synth.Voices) -> synth.VoicesReply:
         """The voices that can be named."""
-        voices = self._catalogue.public_voices(message.model)
+        voices = self._switchboard.catalogue.list_voices(message.model)
         return voices if isinstance(voices, Failure) else synth.VoiceList(voices=voices)
 
     async def models(self, message: synth.Models) -> synth.ModelsReply:  # noqa: ARG002 - the message is empty
         """The models that can be named."""
-        return synth.ModelList(models=self._catalogue.models())
+        return synth.ModelList(models=self._switchboard.catalogue.list_models())
 
     async def requests_list(self, message: requests.RequestsList) -> requests.RequestsReply:
         """A page of the request log."""

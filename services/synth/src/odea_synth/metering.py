@@ -19,7 +19,7 @@ from prometheus_client import Counter
 from odea_contracts import quota
 from odea_contracts.base import Endpoint, Message
 from odea_contracts.errors import ErrorCode, Failure, failure
-from odea_contracts.quota import Balance, Denied, Outcome, Reserved, Settled, SettledBefore
+from odea_contracts.quota import Balance, Denied, Extended, Outcome, Reserved, Settled, SettledBefore
 from odea_contracts.synth import Speak
 from odea_runtime.bus import Bus, BusError, NoRespondersError
 from odea_runtime.ids import new_uuid
@@ -106,6 +106,22 @@ class Meter:
             case _:
                 structlog.get_logger().error("a new hold met an old one", answer=type(reply).__name__)
                 return failure(ErrorCode.INTERNAL_ERROR)
+
+    async def raise_hold(self, hold: Hold, units: int) -> bool:
+        """Hold at least `units`; whether they are held now. If not, the hold stands as it was."""
+        message = quota.Extend(hold_id=hold.hold_id, lease_ms=self._lease_ms, units=units)
+        try:
+            reply = await self._bus.call(quota.EXTEND, message)
+        except BusError as error:
+            structlog.get_logger().warning("a hold could not be raised", error=repr(error))
+            return False
+        if isinstance(reply, Extended) and reply.units is not None:
+            hold.units = reply.units
+        return hold.units >= units
+
+    def write_off(self, units: int) -> None:
+        """Count what a provider billed for an attempt that nobody is charged for."""
+        _WRITTEN_OFF.inc(units)
 
     async def settle(self, hold: Hold, message: quota.Settle) -> int | None:
         """Charge a hold; the units that were charged, or `None` if quota did not confirm it in time."""

