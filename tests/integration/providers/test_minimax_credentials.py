@@ -133,9 +133,16 @@ def test_a_parked_credential_comes_back() -> None:
 async def test_voices_are_listed_once_and_kept_to_the_byte() -> None:
     fake = FakeMiniMax()
     async with minimax(fake) as provider:
-        names = [voice.id for voice in await provider.voices()]
+        voices = {voice.id: voice.language for voice in await provider.voices()}
         await provider.voices()
-    assert {"Santa_Claus ", "Cantonese_ProfessionalHost\uff08F)", "OurClone1"} <= set(names)
+    assert voices == {
+        "English_expressive_narrator": "en",
+        "English_Graceful_Lady": "en",
+        "male-qn-qingse": None,
+        "Santa_Claus ": None,
+        "Cantonese_ProfessionalHost\uff08F)": "yue",
+        "OurClone1": None,
+    }
     assert fake.voice_lists == 1
 
 

@@ -178,6 +178,8 @@ async def test_nothing_in_the_text_is_markup_unless_that_was_asked_for() -> None
     literal, marked = (json.loads(heard.body)["text"] for heard in fake.heard)
     assert literal == "He said \uff08laughs\uff09 wait \uff1c#5#> \uff08he2\uff09 and (all of this) stays."
     assert marked == words
+    # Held is what the marks that are sent may cost.
+    assert provider.bound_units(text(words)) == len(words) + 5
 
 
 @pytest.mark.parametrize("kind", list(TimestampKind))

@@ -84,6 +84,8 @@ class UpstreamOptions:
 
 def open_client(base_url: str, options: UpstreamOptions) -> httpx.AsyncClient:
     """A client for one upstream. Must be called on the event loop that uses it, and closed."""
+    # Reading the certificates takes a while; better now than with the first request.
+    tls = httpx.create_ssl_context(trust_env=False)
 
     def session() -> aiohttp.ClientSession:
         # A stream has its place before it asks for a connection, so nobody waits for one and no fault of ours looks
@@ -91,13 +93,13 @@ def open_client(base_url: str, options: UpstreamOptions) -> httpx.AsyncClient:
         connector = aiohttp.TCPConnector(
             limit=options.streams_max + _SPARE_CONNECTIONS,
             keepalive_timeout=options.keepalive_s,
-            ssl=httpx.create_ssl_context(trust_env=False),
+            ssl=tls,
         )
         return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
 
     timeout = httpx.Timeout(options.read_timeout_s, connect=options.connect_timeout_s, pool=options.connect_timeout_s)
     return httpx.AsyncClient(
-        transport=AiohttpTransport(client=session, trust_env=False),
+        transport=AiohttpTransport(verify=tls, client=session, trust_env=False),
         base_url=base_url,
         timeout=timeout,
         headers={"accept-encoding": "identity", "user-agent": "odea"},

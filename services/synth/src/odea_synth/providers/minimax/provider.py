@@ -6,20 +6,19 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import httpx
-import msgspec
 import structlog
 
 from odea_contracts.synth import TimestampKind, Timing
 from odea_synth.providers.base import Chunk, ProviderError, SourceFormat, Utterance, Voice
 from odea_synth.providers.credentials import Credential, Credentials
-from odea_synth.providers.minimax.answers import Answer, Base, read_answers, trace_of
+from odea_synth.providers.minimax.answers import Answer, read_answers, trace_of
 from odea_synth.providers.minimax.codes import MiniMaxError, refusal, status_refusal
 from odea_synth.providers.minimax.options import MiniMaxOptions
-from odea_synth.providers.minimax.requests import T2aRequest, source_format, write_request
+from odea_synth.providers.minimax.requests import T2aRequest, sent_text, source_format, write_request
 from odea_synth.providers.minimax.subtitles import BYTES_MAX, timings_of
+from odea_synth.providers.minimax.voices import read_voices
 from odea_synth.providers.units import likely_units, most_units
 from odea_synth.providers.upstream import (
-    UNREADABLE,
     Slots,
     broken,
     open_client,
@@ -62,7 +61,7 @@ class MiniMaxProvider:
 
     def bound_units(self, utterance: Utterance) -> int:
         """See `Provider`."""
-        return most_units(utterance.text)
+        return most_units(sent_text(utterance))
 
     def source_format(self, utterance: Utterance) -> SourceFormat:
         """See `Provider`. Everything is checked that can be without asking MiniMax."""
@@ -155,17 +154,10 @@ class MiniMaxProvider:
                 if response.status_code != 200:
                     raise status_refusal(response, self._options, trace_id=trace_of(response))
                 body = await read_body(response, _VOICES_BYTES_MAX)
-        try:
-            listed = msgspec.json.decode(body, type=_Listed)
-        except UNREADABLE as error:
-            raise broken("the list of voices is not JSON as agreed") from error
+        listed = read_voices(body)
         if listed.base_resp and listed.base_resp.status_code:
             raise refusal(listed.base_resp.status_code, listed.base_resp.status_msg, self._options)
-        named = {voice.voice_id: voice for voice in (*listed.system(), *listed.own()) if voice.voice_id}
-        return [
-            Voice(id=voice.voice_id, name=voice.voice_name or voice.voice_id, language=None, provider=self.name)
-            for voice in named.values()
-        ]
+        return listed.voices(self.name)
 
     def _params(self) -> dict[str, str]:
         return {"GroupId": self._options.group_id} if self._options.group_id else {}
@@ -174,24 +166,6 @@ class MiniMaxProvider:
         if self._client is None:
             raise RuntimeError("the provider has not been started")
         return self._client
-
-
-class _ListedVoice(msgspec.Struct, frozen=True):
-    voice_id: str = ""
-    voice_name: str | None = None
-
-
-class _Listed(msgspec.Struct, frozen=True):
-    system_voice: tuple[_ListedVoice, ...] | None = None
-    voice_cloning: tuple[_ListedVoice, ...] | None = None
-    voice_generation: tuple[_ListedVoice, ...] | None = None
-    base_resp: Base | None = None
-
-    def system(self) -> tuple[_ListedVoice, ...]:
-        return self.system_voice or ()
-
-    def own(self) -> tuple[_ListedVoice, ...]:
-        return (*(self.voice_cloning or ()), *(self.voice_generation or ()))
 
 
 def _headers(credential: Credential) -> dict[str, str]:

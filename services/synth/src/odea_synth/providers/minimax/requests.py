@@ -68,8 +68,15 @@ def source_format(utterance: Utterance) -> SourceFormat:
     return made
 
 
-def spoken_text(utterance: Utterance) -> str:
-    """The text as it is sent: nothing in it is markup unless that was asked for.
+def sent_text(utterance: Utterance) -> str:
+    """The text as it is sent: nothing in it is markup unless that was asked for. As many characters as before."""
+    if (utterance.minimax or _NO_WISHES).markup:
+        return utterance.text
+    return _MARKUP.sub(lambda found: f"\uff08{found[1]}\uff09" if found[1] else "\uff1c", utterance.text)
+
+
+def _checked_text(utterance: Utterance) -> str:
+    """The same, if MiniMax can speak it.
 
     Raises:
         ProviderError: of class caller; too long, or a pause that MiniMax does not take.
@@ -77,7 +84,7 @@ def spoken_text(utterance: Utterance) -> str:
     if len(utterance.text) > TEXT_CHARS_MAX:
         raise _refused(f"This model takes texts of at most {TEXT_CHARS_MAX} characters.", "input")
     if not (utterance.minimax or _NO_WISHES).markup:
-        return _MARKUP.sub(lambda found: f"\uff08{found[1]}\uff09" if found[1] else "\uff1c", utterance.text)
+        return sent_text(utterance)
     parts = _PAUSE.split(utterance.text)
     lengths, between = parts[1::2], parts[0::2]
     if not all(_SECONDS.fullmatch(length) and float(length) >= 0.01 for length in lengths):
@@ -102,7 +109,7 @@ def write_request(utterance: Utterance, *, streaming: bool) -> T2aRequest:
     wanted = AudioFormat.PCM if isinstance(source, Pcm) else source.audio_format
     # Effects can be streamed as mp3 alone, wav not at all.
     streamed = streaming and (wishes.voice_modify is None or wanted is AudioFormat.MP3)
-    text = spoken_text(utterance)
+    text = _checked_text(utterance)
     rate_hz = source.rate_hz if isinstance(source, Pcm) else utterance.sample_rate_hz or _DEFAULT_RATE_HZ
     setting = _plain(wishes.audio_setting)
     if wanted is not AudioFormat.MP3:
