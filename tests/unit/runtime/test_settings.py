@@ -50,6 +50,7 @@ def test_every_value_is_taken_from_its_variable() -> None:
         "database_pool_max": 5,
         "database_timeout_s": 0.5,
         "nats_seed": None,
+        "sentry_dsn": None,
         "nats_tls_ca_file": None,
         "nats_tls_cert_file": None,
         "nats_tls_key_file": None,

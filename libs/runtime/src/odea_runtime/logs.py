@@ -1,7 +1,8 @@
 """Logs: one line an event on stderr, the request id on each, and no secret in any.
 
 Lines of libraries pass through the same redaction as our own. Redaction is the net below the rule that secrets are not
-logged at all; it knows the shapes of our keys, of bearer tokens and of passwords in URLs, and sensitive field names.
+logged at all; it knows the shapes of our keys, of bearer tokens and of passwords in URLs, sensitive field names, and
+the secrets that this very process was given.
 """
 
 import json
@@ -9,7 +10,7 @@ import logging
 import math
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, TextIO, cast
 
@@ -17,7 +18,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 _MASK = "[redacted]"
-_SENSITIVE_NAMES = re.compile(
+SENSITIVE_NAMES = re.compile(
     r"(?i)secret|password|passwd|authorization|api[-_]?key|pepper|token|cookie|dsn|seed|digest"
 )
 _SENSITIVE_TEXT = re.compile(
@@ -34,23 +35,46 @@ _SENSITIVE_TEXT = re.compile(
 _DEPTH_MAX = 6
 
 
+class _Known:
+    """What `conceal` was told, as one expression."""
+
+    pattern: re.Pattern[str] | None = None
+
+
+_known = _Known()
+_concealed: set[str] = set()
+
+
 def redact_text(text: str) -> str:
     """`text` with everything that looks like a secret masked, and nothing in it that JSON can't carry."""
+    if _known.pattern:
+        text = _known.pattern.sub(_MASK, text)
     masked = _SENSITIVE_TEXT.sub(_MASK, text)
     return masked if masked.isascii() else masked.encode("utf-8", "backslashreplace").decode()
 
 
-def redact(value: Any, depth: int = 0) -> Any:
+def conceal(secrets: Iterable[str]) -> None:
+    """Mask these from now on wherever they stand, whatever they look like."""
+    _concealed.update(secrets)
+    # The longest first, so that none is left half-masked by another that it begins with.
+    alternatives = "|".join(map(re.escape, sorted(_concealed, key=len, reverse=True)))
+    _known.pattern = re.compile(alternatives) if alternatives else None
+
+
+def redact(value: Any, depth: int = 0, *, depth_max: int = _DEPTH_MAX) -> Any:
     """`value` with secrets masked in its strings and under its sensitive names, to a bounded depth."""
     if isinstance(value, str):
         return redact_text(value)
-    if depth >= _DEPTH_MAX:
+    if depth >= depth_max:
         return _MASK
     if isinstance(value, Mapping):
         items = [(_show(k), v) for k, v in cast("Mapping[Any, Any]", value).items()]
-        return {redact_text(k): _MASK if _SENSITIVE_NAMES.search(k) else redact(v, depth + 1) for k, v in items}
+        return {
+            redact_text(k): _MASK if SENSITIVE_NAMES.search(k) else redact(v, depth + 1, depth_max=depth_max)
+            for k, v in items
+        }
     if isinstance(value, (list, tuple)):
-        return [redact(item, depth + 1) for item in cast("list[Any]", value)]
+        return [redact(item, depth + 1, depth_max=depth_max) for item in cast("list[Any]", value)]
     if value is None or isinstance(value, (int, bool)) or (isinstance(value, float) and math.isfinite(value)):
         return value
     return redact_text(_show(value))

@@ -9,7 +9,8 @@ from typing import TypeVar
 
 import structlog
 
-from odea_runtime import logs
+from odea_runtime import crash_reports, logs
+from odea_runtime.known_secrets import secrets_of
 from odea_runtime.settings import EXIT_CONFIG, Settings, SettingsError, load
 
 EXIT_USAGE = 2
@@ -33,7 +34,13 @@ def main(service: str, settings_type: type[S], commands: dict[str, Run[S]]) -> N
         print(f"odea {service}: unusable settings\n{error}", file=sys.stderr)  # noqa: T201 - there is no log yet
         sys.exit(EXIT_CONFIG)
     logs.configure(service, log_format=settings.log_format, level=settings.log_level)
+    logs.conceal(secrets_of(settings))
     log = structlog.get_logger()
+    try:
+        crash_reports.configure(service, settings.sentry_dsn)
+    except ValueError:
+        print(f"odea {service}: unusable settings\nODEA_SENTRY_DSN: is no DSN", file=sys.stderr)  # noqa: T201
+        sys.exit(EXIT_CONFIG)
     try:
         asyncio.run(_until_signalled(command, settings))
     except SettingsError as error:
@@ -43,6 +50,8 @@ def main(service: str, settings_type: type[S], commands: dict[str, Run[S]]) -> N
     except Exception:  # The last frame of the process: whatever it is, it belongs in the log.
         log.exception("stopped by a fault")
         sys.exit(1)
+    finally:
+        crash_reports.flush()
 
 
 async def _until_signalled(command: Run[S], settings: S) -> None:

@@ -77,6 +77,8 @@ class Settings(BaseModel):
     """One JSON object a line, or text for a terminal."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least severe level that is written."""
+    sentry_dsn: SecretStr | None = None
+    """Where crash reports go, as Sentry's DSN. None are made without it."""
     tasks_max: Annotated[int, Field(ge=1, le=100_000)] = 2_000
     """Messages handled at the same time; one more is refused as overloaded."""
     call_timeout_s: Annotated[float, Field(gt=0, le=60)] = 1.5
