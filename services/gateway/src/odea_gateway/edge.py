@@ -89,6 +89,9 @@ class Edge:
             await send.refuse(ErrorCode.OVERLOADED)
         elif len(scope["raw_path"]) > _PATH_BYTES_MAX:
             await send.refuse(ErrorCode.NOT_FOUND)
+        elif sum(name == b"host" for name, _ in scope["headers"]) > 1:
+            # RFC 9112, 3.2: whoever stands in front may have taken the other one.
+            await send.refuse(ErrorCode.INVALID_VALUE, param="host")
         else:
             try:
                 await self._app(scope, receive, send)
@@ -136,10 +139,10 @@ class _Sender:
             ]
         await self._send(message)
 
-    async def refuse(self, code: ErrorCode) -> None:
+    async def refuse(self, code: ErrorCode, *, param: str | None = None) -> None:
         """Answer with a failure."""
         self._trace.code = code
-        await self._answer(answer(problem(code), self._trace.request_id))
+        await self._answer(answer(problem(code, param=param), self._trace.request_id))
 
     async def _answer(self, built: Answer) -> None:
         headers = [(name.encode(), value.encode()) for name, value in built.headers]
