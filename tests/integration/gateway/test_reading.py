@@ -4,7 +4,8 @@ import httpx
 import pytest
 
 from integration.gateway.harness import BODY, SPEECH, client_of, staged
-from integration.gateway.standins import Standins
+from integration.gateway.standins import Standins, balance, refuse, say
+from odea_contracts.errors import ErrorCode
 from odea_contracts.keys import Scope
 from odea_gateway.app import Gateway
 
@@ -126,12 +127,18 @@ async def test_options_names_every_method_of_a_path(client: httpx.AsyncClient, s
     assert set(answer.headers["allow"].split(", ")) == {"GET", "OPTIONS", "POST"}
 
 
-async def test_the_document_names_every_header_that_comes(client: httpx.AsyncClient) -> None:
+BUSY = (ErrorCode.RATE_LIMIT_EXCEEDED, ErrorCode.ACCOUNT_SUSPENDED, ErrorCode.QUOTA_UNAVAILABLE)
+
+
+async def test_the_document_names_every_header_that_comes(client: httpx.AsyncClient, standins: Standins) -> None:
     document = (await client.get("/schema/openapi.json")).json()
     everywhere = {"content-type", "content-length", "transfer-encoding", "date", "server"}
     protection = {"x-content-type-options", "x-frame-options", "referrer-policy", "content-security-policy"}
     speech = document["paths"][SPEECH]["post"]["responses"]
-    for body in (BODY, {**BODY, "input": ""}):
+    told = (balance("ten_a"),)
+    plays = [refuse(code, retry_after_ms=5, balances=told) for code in (ErrorCode.INSUFFICIENT_QUOTA, *BUSY)]
+    asked = [(BODY, say(b"audio", fallback=True)), ({**BODY, "input": ""}, None), *((BODY, play) for play in plays)]
+    for body, standins.synth.play in asked:
         answer = await client.post(SPEECH, json=body)
         named = set(speech[str(answer.status_code)]["headers"])
         unnamed = set(answer.headers) - named - everywhere - protection - {"x-accel-buffering"}

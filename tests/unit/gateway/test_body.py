@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Iterable
 
+import msgspec
 import pytest
 from litestar.types import HTTPDisconnectEvent, HTTPReceiveMessage, HTTPRequestEvent
 
 from odea_contracts.errors import ErrorCode, Failure
+from odea_gateway.admin.bodies import TenantBody
 from odea_gateway.body import decode_body, read_body
 from odea_gateway.problems import ProblemError
 from odea_gateway.settings import GatewaySettings
@@ -188,6 +190,30 @@ def test_no_value_is_repeated() -> None:
     failure = misread(speech(response_format='"odea_sk_secret"'))
     assert "odea_sk" not in failure.message
     assert "mp3" in failure.message
+
+
+STRICT = msgspec.json.Decoder(TenantBody)
+
+
+@pytest.mark.parametrize(
+    ("name", "param"),
+    [
+        ("plam", "plam"),
+        ("odea_sk_A1b2C3d4E5f6", "?"),
+        ("odea_sk_" + "A" * 105, "?"),
+        ("a b", "?"),
+        ("a`b\\n", "?"),
+        ("", "?"),
+        ("\u202e", "?"),
+    ],
+)
+def test_a_field_that_is_not_known_is_named_if_it_is_a_name(name: str, param: str) -> None:
+    """P6: the name is the caller's too, who may have put a key there."""
+    with pytest.raises(ProblemError) as caught:
+        decode_body(f'{{"name":"x","{name}":1}}'.encode(), STRICT, {})
+    failure = caught.value.failure
+    assert (failure.code, failure.param) == (ErrorCode.INVALID_VALUE, param)
+    assert failure.message == f"Unknown parameter: '{param}'."
 
 
 def test_a_number_beyond_all_numbers_is_refused() -> None:
