@@ -21,15 +21,16 @@ def provider_plan(name: str, **config: Any) -> ProviderPlan:
     return ProviderPlan(name=name, config=PiperConfig.model_validate(fields), options=PiperOptions(name=name))
 
 
-def routing_of(*names: str, **config: Mapping[str, Any]) -> RoutingPlan:
+def routing_of(*names: str, own_model: str | None = None, **config: Mapping[str, Any]) -> RoutingPlan:
     """Providers of these names, asked in this order for OpenAI's models, and each by its own name.
 
     Args:
         names: of the providers.
+        own_model: what the providers call the model, if not as the client does.
         config: what differs from `provider_plan`, by provider.
     """
     providers = {name: provider_plan(name, **config.get(name, {})) for name in names}
-    all_of_them = ModelConfig(routes=tuple(RouteConfig(provider=name) for name in names))
+    all_of_them = ModelConfig(routes=tuple(RouteConfig(provider=name, model=own_model) for name in names))
     models = dict.fromkeys(OPENAI_MODELS, all_of_them)
-    models |= {name: ModelConfig(routes=(RouteConfig(provider=name),)) for name in names}
+    models |= {name: ModelConfig(routes=(RouteConfig(provider=name, model=own_model),)) for name in names}
     return RoutingPlan(providers=providers, models=models)
