@@ -139,6 +139,12 @@ cluster-test *args:
 fuzz *args:
     PYTHONPATH=tests uv run python tests/fuzz/run.py "$@"
 
+# Let promtool try every alert; needs Prometheus (Debian: apt install prometheus)
+[group('measure')]
+rules-test:
+    cd deploy/observability && promtool check config prometheus.yml
+    cd deploy/observability && promtool test rules rules_test.yml rules_slow_test.yml
+
 # How fast the ledger is, beside its floors
 [group('measure')]
 bench-quota *args:

@@ -22,6 +22,8 @@ class Edge:
         self._turn = itertools.count()
         self._loop = asyncio.new_event_loop()
         self._server: asyncio.Server | None = None
+        # The loop itself holds its tasks by weak references alone.
+        self._serving: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     def open(self) -> str:
@@ -48,6 +50,10 @@ class Edge:
         await asyncio.gather(*left, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         targets = self._targets()
         try:
             there, back = await asyncio.open_connection(*targets[next(self._turn) % len(targets)])

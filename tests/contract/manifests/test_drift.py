@@ -14,7 +14,7 @@ from odea_keys.settings import KeysSettings
 from odea_quota.settings import QuotaSettings
 from odea_runtime import busadmin
 from odea_runtime import service as runtime_service
-from odea_runtime.busadmin.__main__ import _parser as bus_parser
+from odea_runtime.busadmin.__main__ import _parser as bus_parser  # pyright: ignore[reportPrivateUsage]
 from odea_runtime.busadmin.nkeys import new_seed
 from odea_runtime.health import OpsServer
 from odea_runtime.settings import PREFIX, Address, Settings, load

@@ -15,7 +15,7 @@ MONITORING: Final = "namespaces of monitoring"
 NAMES: Final = "names"
 OPS: Final = {(MONITORING, service, 9090) for service in ("gateway", "keys", "quota", "synth")}
 BUS: Final = {(who, "nats", 4222) for who in ("gateway", "installer", "keys", "quota", "synth")}
-STORES: Final = ("keys", "quota", "synth", "migrations")
+STORES: Final = ("audit", "keys", "migrations", "quota", "synth")
 ALWAYS: Final = OPS | BUS | {(EDGE, "gateway", 8080), ("synth", WORLD, 443)}
 EXPECTED: Final = {
     "dev": ALWAYS | {(service, "postgres", 5432) for service in STORES},

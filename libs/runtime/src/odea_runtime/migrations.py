@@ -27,6 +27,8 @@ from sqlalchemy.util import await_only
 from odea_runtime.settings import DatabaseSettings
 
 _POLL_S = 0.5
+_BOUNDS = "SET LOCAL lock_timeout = '3s'; SET LOCAL statement_timeout = '15min'"
+"""Of every step. Whoever waits for a table keeps out all who come later, so a step gives up soon and is tried again."""
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('odea migrations of ' || current_schema(), 0))"
 
 
@@ -55,6 +57,8 @@ async def migrate(settings: DatabaseSettings, package: str, schema: str) -> None
     try:
         async with engine.begin() as connection:
             await connection.execute(text(_LOCK))
+            for bound in _BOUNDS.split("; "):
+                await connection.execute(text(bound))
             revision = await connection.run_sync(_upgrade, script, schema)
     finally:
         await engine.dispose()

