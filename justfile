@@ -64,6 +64,11 @@ integration *args:
 e2e *args:
     uv run pytest tests/e2e "$@"
 
+# Clients that nobody here wrote, from their registries, against a whole stack: all, or those that are named
+[group('check')]
+clients *args:
+    PYTHONPATH=tests uv run python -m clients "$@"
+
 # Write docs/openapi.json and docs/asyncapi.json anew
 [group('docs')]
 docs:
