@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
-from odea_synth.audio import Encoder, open_encoder
-from odea_synth.providers.base import Encoded, SourceFormat, Utterance
+from odea_synth.audio import Encoder, open_transcoder
+from odea_synth.providers.base import SourceFormat, Utterance
 
 T = TypeVar("T")
 
@@ -21,11 +21,7 @@ class Transcoder:
     @asynccontextmanager
     async def open(self, source: SourceFormat, utterance: Utterance) -> AsyncGenerator["Transcoding"]:
         """One speech in the format that the client gets; what the provider made itself is passed on."""
-        encoder = None
-        if not isinstance(source, Encoded):
-            encoder = open_encoder(
-                utterance.response_format, source_rate_hz=source.rate_hz, sample_rate_hz=utterance.sample_rate_hz
-            )
+        encoder = open_transcoder(source, utterance.response_format, sample_rate_hz=utterance.sample_rate_hz)
         try:
             yield Transcoding(encoder, self._threads)
         finally:

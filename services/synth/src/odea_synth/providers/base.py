@@ -80,7 +80,7 @@ class Pcm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoded:
-    """Finished audio in the client's format: it is passed on as it is."""
+    """Finished audio: passed on as it is where the client wants that format, else made anew while it streams."""
 
     audio_format: AudioFormat
 
