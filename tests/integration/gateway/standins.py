@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 
+from faststream.nats import NatsRouter
+
 from odea_contracts import keys, quota, requests, subjects, synth
 from odea_contracts.errors import ErrorCode, failure
 from odea_contracts.keys import KeyEvent
@@ -13,7 +15,7 @@ from odea_contracts.keytext import ParsedKey, encode_secret, format_key, parse_k
 from odea_contracts.synth import CancelReason
 from odea_runtime.bus import Bus
 from odea_runtime.ids import new_id, random_base62
-from odea_runtime.serving import request_router, serve
+from odea_runtime.serving import serve
 from odea_runtime.streams import (
     CancelledByReceiverError,
     OutgoingStream,
@@ -222,7 +224,7 @@ async def standing_in(settings: StreamSettings) -> AsyncGenerator[Standins]:
     """Serve until the block is left."""
     tasks = Tasks(2000)
     parts = Standins(Keys(), Quota(), Synth(), {})
-    key_router, quota_router, synth_router = request_router(), request_router(), request_router()
+    key_router, quota_router, synth_router = NatsRouter(), NatsRouter(), NatsRouter()
     serve(key_router, tasks, keys.VERIFY, parts.keys.verify)
     serve(quota_router, tasks, quota.USAGE, parts.quota.usage)
     serve(synth_router, tasks, synth.MODELS, parts.synth.models)

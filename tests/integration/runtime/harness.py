@@ -9,7 +9,7 @@ from faststream.nats import NatsRouter
 from odea_contracts.base import Endpoint, Message
 from odea_contracts.errors import ErrorCode, Failure
 from odea_runtime.bus import Bus
-from odea_runtime.serving import request_router, serve
+from odea_runtime.serving import serve
 from odea_runtime.settings import load
 from odea_runtime.streams import StreamSettings
 from odea_runtime.tasks import Tasks
@@ -67,7 +67,7 @@ class Hall:
 
     def __init__(self, nats_url: str, handler: Handler, *, tasks_max: int = 1000, **others: Handler) -> None:
         self.tasks = Tasks(tasks_max)
-        router = request_router()
+        router = NatsRouter()
         serve(router, self.tasks, ASK, handler, unavailable=ErrorCode.KEYS_UNAVAILABLE)
         for handler_ in others.values():
             serve(router, self.tasks, OTHER, handler_)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import msgspec
+from faststream.nats import NatsRouter
 from nats.aio.msg import Msg
 
 from integration.runtime.harness import Ask, settings_for
 from odea_contracts.subjects import streams_prefix
 from odea_contracts.synth import FRAME_BYTES_MAX, HEADER_FRAME, HEADER_SEQ, CancelReason, Credit, Frame, Head
 from odea_runtime.bus import Bus
-from odea_runtime.serving import request_router
 from odea_runtime.streams import (
     CancelledByReceiverError,
     OutgoingStream,
@@ -65,7 +65,7 @@ class Studio:
         self.ends: Final[asyncio.Queue[Ended]] = asyncio.Queue()
         self.performers: Final[list[asyncio.Task[None]]] = []
         self._play = play
-        router = request_router()
+        router = NatsRouter()
         serve_streams(router, self.tasks, subject=SPEAK, queue="hall", request=Ask, handler=self.perform)
         self.bus: Final = Bus(self.settings, "hall", router)
         self.streams: Final = Streams(self.bus, self.settings)

@@ -7,14 +7,12 @@ handler fails or too much is in hand.
 import re
 import time
 from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
-from typing import Any, Final, TypeVar, cast
+from functools import lru_cache
+from typing import Final, Generic, Protocol, TypeVar, cast
 
 import msgspec
 import nats.errors
 import structlog
-from faststream.message import StreamMessage
-from faststream.middlewares import BaseMiddleware
 from faststream.nats import NatsRouter
 from nats.aio.msg import Msg
 from prometheus_client import Counter, Histogram
@@ -45,8 +43,7 @@ def serve(
 ) -> None:
     """Answer `endpoint` with `handler`, many requests at a time, bounded by `tasks`.
 
-    FastStream handles one message after the other; handing each over to a task keeps its speed (a third of it is left
-    with `max_workers`) and lets requests wait together, which group commit needs.
+    Each is handed over to a task, which lets requests wait together, as group commit needs.
 
     Args:
         router: of the process's bus.
@@ -55,55 +52,45 @@ def serve(
         handler: turns a request into a reply; its docstring describes the endpoint.
         unavailable: the code of the `Failure` when the handler raises `UnavailableError`.
     """
-
-    async def receive(body: RequestT) -> None:
-        raw = current_message()
-        if not tasks.start(_answer(endpoint.subject, handler, body, raw, unavailable)):
-            _HANDLED.labels(endpoint.subject, "overloaded").inc()
-            await respond(raw, failure(ErrorCode.OVERLOADED))
-
+    answer = _Answering(endpoint.subject, handler, unavailable)
     decoder = msgspec.json.Decoder(endpoint.request)
 
-    async def decode(message: StreamMessage[Msg]) -> RequestT:
-        return decoder.decode(message.body)
-
-    router.subscriber(
-        endpoint.subject,
-        queue=endpoint.queue,
-        decoder=decode,
-        no_reply=True,
-        include_in_schema=False,
-    )(receive)
-
-
-def request_router() -> NatsRouter:
-    """A router for endpoints: what can't be read is answered with a `Failure` instead of silence."""
-    return NatsRouter(middlewares=[_AnswerBadBodies])
-
-
-_message: ContextVar[Msg] = ContextVar("message")
-"""The message that FastStream is handing over."""
-
-
-def current_message() -> Msg:
-    """The message that is being handed over, for what the decoded body does not say."""
-    return _message.get()
-
-
-class _AnswerBadBodies(BaseMiddleware[Any, Any]):
-    """FastStream drops a message whose body it can't decode; its sender would wait for the whole timeout."""
-
-    async def consume_scope(
-        self, call_next: Callable[[StreamMessage[Any]], Awaitable[Any]], msg: StreamMessage[Any]
-    ) -> Any:
-        raw = cast("Msg", msg.raw_message)
-        _message.set(raw)
+    async def receive(msg: Msg) -> None:
         try:
-            return await call_next(msg)
+            body = decoder.decode(msg.data)
         except UNREADABLE as error:
-            _HANDLED.labels(raw.subject, "bad_body").inc()
-            await respond(raw, bad_body(error))
-            return None
+            _handled(endpoint.subject, "bad_body").inc()
+            await respond(msg, bad_body(error))
+            return
+        if not tasks.start(answer(body, msg)):
+            _handled(endpoint.subject, "overloaded").inc()
+            await respond(msg, failure(ErrorCode.OVERLOADED))
+
+    listen(router, endpoint.subject, endpoint.queue, receive)
+
+
+class Receive(Protocol):
+    """Takes a message as it comes off the connection."""
+
+    async def __call__(self, msg: Msg) -> None:
+        """Handle it, or hand it over: the next one waits until this returns."""
+        ...
+
+
+def listen(router: NatsRouter, subject: str, queue: str, receive: Receive) -> None:
+    """Give `receive` every message on `subject` as it comes off the connection, one after the other.
+
+    FastStream subscribes, reconnects, drains and stops. What else it does for each message (scopes, parsers, filters,
+    middlewares) costs more than all of ours together and is left out; see ADR 0003.
+    """
+    subscriber = router.subscriber(subject, queue=queue, no_reply=True, include_in_schema=False)
+    # Without a handler FastStream would not subscribe.
+    subscriber(_not_called)
+    subscriber.consume = receive
+
+
+async def _not_called() -> None:
+    raise AssertionError("messages are received without FastStream's pipeline")
 
 
 def bad_body(error: Exception) -> Failure:
@@ -113,25 +100,37 @@ def bad_body(error: Exception) -> Failure:
     return failure(ErrorCode.INVALID_VALUE, f"The message is not valid: {text[:200]}", param=where or None)
 
 
-async def _answer(
-    subject: str, handler: Callable[[RequestT], Awaitable[ReplyT]], body: RequestT, raw: Msg, unavailable: ErrorCode
-) -> None:
-    headers = raw.headers or {}
-    if too_late(raw):
-        return
-    structlog.contextvars.bind_contextvars(request_id=headers.get(HEADER_REQUEST_ID))
-    began = time.perf_counter()
-    try:
-        reply = cast("Message", await handler(body))
-        outcome = _outcome(reply)
-    except UnavailableError:
-        reply, outcome = failure(unavailable), unavailable.value
-    except Exception:  # noqa: BLE001 - the boundary of the process: silence would cost the caller its whole timeout
-        structlog.get_logger().exception("handler failed", subject=subject)
-        reply, outcome = failure(ErrorCode.INTERNAL_ERROR), ErrorCode.INTERNAL_ERROR.value
-    _HANDLED.labels(subject, outcome).inc()
-    _HANDLE_SECONDS.labels(subject).observe(time.perf_counter() - began)
-    await respond(raw, reply)
+class _Answering(Generic[RequestT, ReplyT]):
+    """Handles the messages of one endpoint and answers them."""
+
+    def __init__(self, subject: str, handler: Callable[[RequestT], Awaitable[ReplyT]], unavailable: ErrorCode) -> None:
+        self._subject = subject
+        self._handler = handler
+        self._unavailable = unavailable
+        self._seconds = _HANDLE_SECONDS.labels(subject)
+
+    async def __call__(self, body: RequestT, raw: Msg) -> None:
+        if too_late(raw):
+            return
+        structlog.contextvars.bind_contextvars(request_id=(raw.headers or {}).get(HEADER_REQUEST_ID))
+        began = time.perf_counter()
+        try:
+            reply = cast("Message", await self._handler(body))
+            outcome = _outcome(reply)
+        except UnavailableError:
+            reply, outcome = failure(self._unavailable), self._unavailable.value
+        except Exception:  # noqa: BLE001 - the boundary of the process: silence would cost the caller its whole timeout
+            structlog.get_logger().exception("handler failed", subject=self._subject)
+            reply, outcome = failure(ErrorCode.INTERNAL_ERROR), ErrorCode.INTERNAL_ERROR.value
+        _handled(self._subject, outcome).inc()
+        self._seconds.observe(time.perf_counter() - began)
+        await respond(raw, reply)
+
+
+@lru_cache(maxsize=1024)
+def _handled(subject: str, outcome: str) -> Counter:
+    """Finding a counter by its labels costs more than counting."""
+    return _HANDLED.labels(subject, outcome)
 
 
 def _outcome(reply: Message) -> str:
@@ -143,7 +142,7 @@ def too_late(raw: Msg) -> bool:
     left_s = time_left_s(raw)
     if left_s is None or left_s >= 0:
         return False
-    _HANDLED.labels(raw.subject, "too_late").inc()
+    _handled(raw.subject, "too_late").inc()
     return True
 
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import structlog
+from faststream.nats import NatsRouter
 
 from odea_contracts.subjects import KEYS
 from odea_keys.announcer import Announcer
@@ -27,7 +28,6 @@ from odea_runtime.health import OpsServer
 from odea_runtime.migrations import await_schema, migrate
 from odea_runtime.outbox import Outbox
 from odea_runtime.postgres import Database
-from odea_runtime.serving import request_router
 from odea_runtime.tasks import Tasks
 
 PACKAGE = "odea_keys"
@@ -37,7 +37,7 @@ SCHEMA = "keys"
 async def serve(settings: KeysSettings, stop: asyncio.Event) -> None:
     """Answer the bus until `stop` is set, then finish what is in hand, for at most `drain_s`."""
     database = Database(settings, PACKAGE, SCHEMA)
-    router = request_router()
+    router = NatsRouter()
     bus = Bus(settings, KEYS, router)
     outbox = Outbox(database, bus)
     tasks = Tasks(settings.tasks_max)

@@ -4,6 +4,8 @@ import asyncio
 from contextlib import AsyncExitStack
 from functools import partial
 
+from faststream.nats import NatsRouter
+
 from odea_contracts import subjects
 from odea_contracts.keys import KeyEvent
 from odea_contracts.tenants import TenantEvent
@@ -20,7 +22,6 @@ from odea_runtime.health import OpsServer
 from odea_runtime.jetstream import until_applied
 from odea_runtime.outbox import Outbox
 from odea_runtime.postgres import Database
-from odea_runtime.serving import request_router
 from odea_runtime.tasks import Tasks
 
 
@@ -40,7 +41,7 @@ async def serve(settings: QuotaSettings, stop: asyncio.Event) -> None:
     )
     tasks = Tasks(settings.tasks_max)
     handlers = Handlers(batcher, PlanStore(database))
-    router = request_router()
+    router = NatsRouter()
     handlers.register(router, tasks)
     follower = Follower(subjects.QUOTA, deliveries_max=settings.events_deliveries_max)
     follow = partial(follower.follow, lambda: bus)

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from faststream.nats import NatsRouter
+
 from odea_contracts import subjects
 from odea_runtime.background import running, unless
 from odea_runtime.bus import Bus
 from odea_runtime.health import OpsServer
 from odea_runtime.postgres import Database
-from odea_runtime.serving import request_router
 from odea_runtime.streams import Streams
 from odea_runtime.tasks import Tasks
 from odea_synth.announcer import Announcer
@@ -68,7 +69,7 @@ async def serve_routing(
         looked_max=settings.synth_log_looked_max,
     )
     tasks = Tasks(settings.tasks_max)
-    router = request_router()
+    router = NatsRouter()
     bus = Bus(settings, subjects.SYNTH, router)
     streams = Streams(bus, settings)
     meter = Meter(bus, tasks, lease_s=settings.synth_lease_s, settle_wait_s=settings.synth_settle_wait_s)

@@ -6,7 +6,6 @@ from typing import TypeVar
 
 import msgspec
 import structlog
-from faststream.message import StreamMessage
 from faststream.nats import NatsRouter
 from nats.aio.msg import Msg
 
@@ -14,7 +13,8 @@ from odea_contracts.base import Message
 from odea_contracts.errors import ErrorCode, failure
 from odea_contracts.subjects import is_reply_address
 from odea_contracts.synth import HEADER_REQUEST_ID
-from odea_runtime.serving import current_message, respond, time_left_s, too_late
+from odea_runtime.bus import UNREADABLE
+from odea_runtime.serving import bad_body, listen, respond, time_left_s, too_late
 from odea_runtime.tasks import Tasks
 
 RequestT = TypeVar("RequestT", bound=Message)
@@ -49,17 +49,18 @@ def serve_streams(
     """
     decoder = msgspec.json.Decoder(request)
 
-    async def receive(body: RequestT) -> None:
-        raw = current_message()
-        if not is_reply_address(raw.reply):
+    async def receive(msg: Msg) -> None:
+        try:
+            body = decoder.decode(msg.data)
+        except UNREADABLE as error:
+            await respond(msg, bad_body(error))
+            return
+        if not is_reply_address(msg.reply):
             structlog.get_logger().warning("a request without an inbox for its stream", subject=subject)
-        elif not tasks.start(_handle(handler, body, raw)):
-            await respond(raw, failure(ErrorCode.OVERLOADED))
+        elif not tasks.start(_handle(handler, body, msg)):
+            await respond(msg, failure(ErrorCode.OVERLOADED))
 
-    async def decode(message: StreamMessage[Msg]) -> RequestT:
-        return decoder.decode(message.body)
-
-    router.subscriber(subject, queue=queue, decoder=decode, no_reply=True, include_in_schema=False)(receive)
+    listen(router, subject, queue, receive)
 
 
 async def _handle(handler: Callable[[RequestT, Receiver], Awaitable[None]], body: RequestT, raw: Msg) -> None:
