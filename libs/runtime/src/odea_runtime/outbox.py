@@ -6,6 +6,7 @@ deletion does no harm. Events are CloudEvents in binary mode (CloudEvents 1.0, N
 """
 
 import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any, Final
@@ -13,15 +14,16 @@ from typing import Any, Final
 import aiosql
 import asyncpg
 import nats.errors
-import nats.js.errors
 import structlog
 from prometheus_client import Counter, Gauge
 
 from odea_contracts.subjects import STREAM_EVENTS
 from odea_runtime.bus import Bus
 from odea_runtime.postgres import Connection, Database, StorageUnavailableError
+from odea_runtime.publishing import NoStreamError, NotStoredError, Outgoing, Publisher
 
-BATCH_MAX: Final = 200
+BATCH_MAX: Final = 50
+"""Small, since nothing else runs in the process while a batch is put on its way."""
 _POLL_S: Final = 1.0
 _ACK_S: Final = 2.0
 
@@ -66,51 +68,65 @@ class Outbox:
         async with self._database.connection() as connection:
             if not await self._queries.lead_relay(connection):
                 return
+            try:
+                await self._relay_on(connection)
+            except EventsUnavailableError:
+                await self._queries.resign_relay(connection)
+                raise
+            except BaseException:
+                # The lock goes with the connection, whatever state that is in.
+                with suppress(asyncpg.InterfaceError):
+                    connection.terminate()
+                raise
+
+    async def _relay_on(self, connection: Connection) -> None:
+        publisher = self._publisher()
+        try:
             while True:
                 await self._report(connection)
-                while await self._relay(connection):
+                while await self._relay(connection, publisher):
                     pass
                 self._wake.clear()
-                try:
+                with suppress(TimeoutError):
                     async with asyncio.timeout(_POLL_S):
                         await self._wake.wait()
-                except TimeoutError:
-                    continue
+        finally:
+            with suppress(nats.errors.Error):
+                await publisher.close()
+
+    def _publisher(self) -> Publisher:
+        if not self._bus.connected:
+            raise EventsUnavailableError("not connected")
+        return Publisher(self._bus.client, ack_s=_ACK_S)
 
     async def _report(self, connection: Connection) -> None:
         lag = await self._queries.outbox_lag(connection)
         _WAITING.set(lag["waiting"])
         _OLDEST.set(lag["oldest_s"])
 
-    async def _relay(self, connection: Connection) -> bool:
+    async def _relay(self, connection: Connection, publisher: Publisher) -> bool:
         rows: list[asyncpg.Record] = [row async for row in self._queries.take_outbox(connection, limit=BATCH_MAX)]
         if not rows:
             return False
-        await self._hand_over(rows)
+        await self._hand_over(publisher, rows)
         await self._queries.forget_outbox(connection, ids=[row["id"] for row in rows])
         _RELAYED.inc(len(rows))
         return True
 
-    async def _hand_over(self, rows: list[asyncpg.Record]) -> None:
-        """Publish all, then wait for every acknowledgement. They leave in order: each is written as its task starts."""
+    async def _hand_over(self, publisher: Publisher, rows: list[asyncpg.Record]) -> None:
         if not self._bus.connected:
             raise EventsUnavailableError("not connected")
-        jetstream = self._bus.client.jetstream(timeout=_ACK_S)
         try:
-            await asyncio.gather(
-                *(
-                    jetstream.publish(row["subject"], row["body"], headers=_headers(row), stream=STREAM_EVENTS)
-                    for row in rows
-                )
-            )
-        except nats.js.errors.NoStreamResponseError:
+            await publisher.publish([Outgoing(row["subject"], row["body"], _headers(row)) for row in rows])
+        except NoStreamError:
             raise EventsUnavailableError("there is no stream of events; `bus apply` makes it") from None
-        except (nats.errors.Error, TimeoutError) as error:
+        except (nats.errors.Error, NotStoredError) as error:
             raise EventsUnavailableError(repr(error)) from error
 
 
 def _headers(row: asyncpg.Record) -> dict[str, str]:
-    return event_headers(row["subject"], row["source"], str(row["event_id"]), row["created_at"])
+    headers = event_headers(row["subject"], row["source"], str(row["event_id"]), row["created_at"])
+    return {"Nats-Expected-Stream": STREAM_EVENTS, **headers}
 
 
 def event_headers(subject: str, source: str, event_id: str, created_at: datetime | None = None) -> dict[str, str]:

@@ -21,3 +21,7 @@ FROM outbox;
 -- name: lead_relay()$
 -- True for the one session of all replicas that relays; it keeps the lock as long as it lives.
 SELECT pg_try_advisory_lock(hashtextextended('odea outbox of ' || current_schema(), 0));
+
+-- name: resign_relay()$
+-- Give up what `lead_relay` took.
+SELECT pg_advisory_unlock(hashtextextended('odea outbox of ' || current_schema(), 0));

@@ -1,0 +1,115 @@
+"""Handing many messages to JetStream at once: all are sent, then all acknowledgements are waited for.
+
+nats-py's own `publish` makes a task, a timer and a parsed object for every message, which costs the event loop more
+than the message itself; here a number in the reply subject tells which message an acknowledgement is for.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+_NO_RESPONDERS: Final = "503"
+
+
+class NotStoredError(Exception):
+    """JetStream refused a message, or did not acknowledge all in time; any of them may be stored all the same."""
+
+
+class NoStreamError(NotStoredError):
+    """No stream takes the subject."""
+
+
+class Outgoing(NamedTuple):
+    """A message for JetStream."""
+
+    subject: str
+    body: bytes
+    headers: dict[str, str]
+
+
+class _Refusal(msgspec.Struct):
+    description: str = ""
+
+
+class _Ack(msgspec.Struct):
+    error: _Refusal | None = None
+
+
+_acks = msgspec.json.Decoder(_Ack)
+
+
+class Publisher:
+    """Publishes over one connection. One batch at a time.
+
+    Args:
+        client: connected.
+        ack_s: how long the acknowledgements of a batch are waited for.
+    """
+
+    def __init__(self, client: Client, *, ack_s: float) -> None:
+        self._client = client
+        self._ack_s = ack_s
+        self._inbox = client.new_inbox()
+        self._subscription: Subscription | None = None
+        self._number = 0
+        self._waiting: set[str] = set()
+        self._stored: asyncio.Future[None] | None = None
+
+    async def publish(self, messages: Sequence[Outgoing]) -> None:
+        """Store all messages, in this order.
+
+        Raises:
+            NotStoredError: at least one is not known to be stored.
+            nats.errors.Error: there is no connection.
+        """
+        if self._subscription is None:
+            self._subscription = await self._client.subscribe(f"{self._inbox}.*", cb=self._acknowledged)
+        stored = self._stored = asyncio.get_running_loop().create_future()
+        replies = [f"{self._inbox}.{self._number + index}" for index in range(len(messages))]
+        self._number += len(messages)
+        self._waiting = set(replies)
+        try:
+            async with asyncio.timeout(self._ack_s):
+                # Nothing else runs until all are in the connection's buffer. Were they sent bit by bit, a connection
+                # that breaks in between would swallow some and its successor take the rest: the order would be lost.
+                for message, reply in zip(messages, replies, strict=True):
+                    await self._client.publish(message.subject, message.body, reply=reply, headers=message.headers)
+                await stored
+        except TimeoutError:
+            raise NotStoredError(f"{len(self._waiting)} of {len(messages)} not acknowledged in time") from None
+        finally:
+            self._waiting.clear()
+            stored.cancel()
+
+    async def close(self) -> None:
+        """Listen no more."""
+        if self._subscription is not None and self._client.is_connected:
+            await self._subscription.unsubscribe()
+        self._subscription = None
+
+    async def _acknowledged(self, msg: Msg) -> None:
+        stored = self._stored
+        if msg.subject not in self._waiting or stored is None or stored.done():
+            return
+        refusal = _refusal(msg.headers or {}, msg.data)
+        if refusal:
+            stored.set_exception(refusal)
+            return
+        self._waiting.remove(msg.subject)
+        if not self._waiting:
+            stored.set_result(None)
+
+
+def _refusal(headers: Mapping[str, str], body: bytes) -> NotStoredError | None:
+    if headers.get("Status") == _NO_RESPONDERS:
+        return NoStreamError("no stream takes the subject")
+    try:
+        error = _acks.decode(body).error
+    except msgspec.DecodeError:
+        return NotStoredError("the acknowledgement could not be read")
+    return NotStoredError(error.description) if error else None
