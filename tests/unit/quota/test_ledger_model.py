@@ -1,11 +1,11 @@
 """The ledger against a slow and obvious model, over random histories (P1, P2)."""
 
 import calendar
-import dataclasses
 from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
+from dataclasses import replace as copy_of
 from fractions import Fraction
 from typing import Any
 
@@ -67,12 +67,10 @@ class Tables:
 
     def _account(self, one: Account, now_us: int) -> Account:
         alive = [topup for topup in self.topups.values() if topup.units_held or topup.expires_at_ms * 1000 > now_us]
-        return dataclasses.replace(
-            one, topups=[deepcopy(topup) for topup in alive if topup.account_id == one.account_id]
-        )
+        return copy_of(one, topups=[deepcopy(topup) for topup in alive if topup.account_id == one.account_id])
 
     def _write(self, book: Book) -> None:
-        self.accounts.update({name: dataclasses.replace(one, topups=[]) for name, one in book.changed.items()})
+        self.accounts.update({name: copy_of(one, topups=[]) for name, one in book.changed.items()})
         self.topups.update(deepcopy(book.changed_topups))
         assert not book.opened.keys() & self.holds.keys()
         self.holds.update(deepcopy(book.opened))
@@ -81,9 +79,7 @@ class Tables:
         for name in book.closed:
             del self.holds[name]
         # The record of a late settlement keeps nothing of what the hold had from top-ups.
-        self.resolutions.extend(
-            dataclasses.replace(one, hold=dataclasses.replace(one.hold, topups={})) for one in book.resolved
-        )
+        self.resolutions.extend(replace(one, hold=replace(one.hold, topups={})) for one in book.resolved)
         self.entries.extend(book.entries)
 
 

@@ -7,7 +7,8 @@ to one lane, so a hot account's commands meet in one batch and do not hold up th
 import asyncio
 import time
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Final, TypeAlias
 from zlib import crc32
 
@@ -21,7 +22,6 @@ from odea_quota.ledger import Answer, Command
 from odea_runtime.postgres import StorageUnavailableError
 
 Apply: TypeAlias = Callable[[Sequence[Command]], Awaitable[list[Answer]]]
-_Waiting: TypeAlias = tuple[Command, "asyncio.Future[Answer]"]
 
 _FAULTS_OF_ONE: Final = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError)
 """What a single command can bring on its whole batch: a clash with another replica, or a value that can't be stored."""
@@ -32,6 +32,24 @@ _DECISIONS = Counter("odea_quota_decisions_total", "Commands decided", ["command
 _BATCH = Histogram("odea_quota_batch_size", "Commands in a transaction", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 400))
 _SECONDS = Histogram("odea_quota_decision_seconds", "From arrival to durable answer", buckets=_BUCKETS)
 _LATE = Counter("odea_quota_late_settles_total", "Holds settled after they had expired")
+
+
+class _Waiting:
+    """A command that has no answer yet."""
+
+    __slots__ = ("began", "command", "future")
+
+    def __init__(self, command: Command, future: "asyncio.Future[Answer]") -> None:
+        self.command = command
+        self.future = future
+        self.began = time.perf_counter()
+
+    def answer(self, answer: Answer) -> None:
+        """Answer it, unless whoever asked has left."""
+        _count(self.command, answer)
+        _SECONDS.observe(time.perf_counter() - self.began)
+        if not self.future.done():
+            self.future.set_result(answer)
 
 
 class Batcher:
@@ -55,13 +73,16 @@ class Batcher:
 
     async def submit(self, command: Command) -> Answer:
         """Wait for the command's durable answer; a `Failure` if it can't be given."""
-        began = time.perf_counter()
-        answer = await self._enqueue(command)
-        _SECONDS.observe(time.perf_counter() - began)
-        _DECISIONS.labels(type(command).__name__.lower(), _outcome(answer)).inc()
-        if isinstance(answer, Settled) and answer.late:
-            _LATE.inc()
-        return answer
+        if self._ended:
+            return _refuse(command, ErrorCode.QUOTA_UNAVAILABLE)
+        index = self._lane_index(command)
+        lane = self._lanes[index]
+        if len(lane) >= self._queue_max:
+            return _refuse(command, ErrorCode.OVERLOADED)
+        waiting = _Waiting(command, asyncio.get_running_loop().create_future())
+        lane.append(waiting)
+        self._wakes[index].set()
+        return await waiting.future
 
     async def run(self) -> None:
         """Work until cancelled. Commands that then still wait, or come later, are answered with a failure."""
@@ -74,17 +95,6 @@ class Batcher:
             for lane in self._lanes:
                 _answer_all(lane, failure(ErrorCode.QUOTA_UNAVAILABLE))
                 lane.clear()
-
-    async def _enqueue(self, command: Command) -> Answer:
-        if self._ended:
-            return failure(ErrorCode.QUOTA_UNAVAILABLE)
-        index = self._lane_index(command)
-        if len(self._lanes[index]) >= self._queue_max:
-            return failure(ErrorCode.OVERLOADED)
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._lanes[index].append((command, future))
-        self._wakes[index].set()
-        return await future
 
     def _lane_index(self, command: Command) -> int:
         lanes = len(self._lanes)
@@ -103,17 +113,17 @@ class Batcher:
             while lane:
                 batch = [lane.popleft() for _ in range(min(len(lane), self._batch_max))]
                 try:
-                    await self._commit([waiting for waiting in batch if not waiting[1].done()])
-                finally:
-                    # Only a cancellation leaves anything unanswered here.
+                    await self._commit([waiting for waiting in batch if not waiting.future.done()])
+                except asyncio.CancelledError:
                     _answer_all(batch, failure(ErrorCode.QUOTA_UNAVAILABLE))
+                    raise
 
     async def _commit(self, batch: list[_Waiting], *, again: bool = False) -> None:
         if not batch:
             return
         _BATCH.observe(len(batch))
         try:
-            answers = await self._apply([command for command, _ in batch])
+            answers = await self._apply([waiting.command for waiting in batch])
         except StorageUnavailableError:
             # Whether it was written is not known, so nothing is claimed. Asking again with the same hold id is safe.
             _answer_all(batch, failure(ErrorCode.QUOTA_UNAVAILABLE))
@@ -123,8 +133,8 @@ class Batcher:
             structlog.get_logger().exception("a batch could not be decided")
             _answer_all(batch, failure(ErrorCode.INTERNAL_ERROR))
         else:
-            for (_, future), answer in zip(batch, answers, strict=True):
-                _set(future, answer)
+            for waiting, answer in zip(batch, answers, strict=True):
+                waiting.answer(answer)
 
     async def _commit_singly(self, batch: list[_Waiting], error: asyncpg.PostgresError, *, again: bool) -> None:
         """Try each command once more by itself: the others do not suffer, and a clash is then seen and named."""
@@ -137,14 +147,28 @@ class Batcher:
         _answer_all(batch, failure(ErrorCode.INTERNAL_ERROR))
 
 
-def _answer_all(batch: Sequence[_Waiting] | deque[_Waiting], answer: Failure) -> None:
-    for _, future in batch:
-        _set(future, answer)
+def _answer_all(batch: Iterable[_Waiting], answer: Failure) -> None:
+    for waiting in batch:
+        if not waiting.future.done():
+            waiting.answer(answer)
 
 
-def _set(future: "asyncio.Future[Answer]", answer: Answer) -> None:
-    if not future.done():
-        future.set_result(answer)
+def _refuse(command: Command, code: ErrorCode) -> Failure:
+    refused = failure(code)
+    _count(command, refused)
+    return refused
+
+
+def _count(command: Command, answer: Answer) -> None:
+    _decisions(type(command), _outcome(answer)).inc()
+    if isinstance(answer, Settled) and answer.late:
+        _LATE.inc()
+
+
+@lru_cache(maxsize=256)
+def _decisions(command: type[Command], outcome: str) -> Counter:
+    """Finding a counter by its labels costs more than counting."""
+    return _DECISIONS.labels(command.__name__.lower(), outcome)
 
 
 def _outcome(answer: Answer) -> str:

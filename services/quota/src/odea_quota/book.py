@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from msgspec import Struct
+
 from odea_contracts.quota import Settle
 from odea_quota.accounts import Account, TopUpBalance
 
@@ -11,8 +13,7 @@ OPERATOR: Final = "operator"
 """The ledger's account that top-ups come from."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Hold:
+class Hold(Struct, kw_only=True, gc=False):
     """An open hold.
 
     Attributes:
@@ -27,7 +28,7 @@ class Hold:
     request_id: str
     tenant_id: str
     key_id: str
-    topups: dict[str, int] = field(default_factory=dict[str, int])
+    topups: dict[str, int] = {}
 
 
 class Kind(StrEnum):
@@ -38,8 +39,7 @@ class Kind(StrEnum):
     EXPIRED = "expired"
 
 
-@dataclass(slots=True, kw_only=True)
-class Resolution:
+class Resolution(Struct, kw_only=True, gc=False):
     """The end of a hold, and the whole record of it."""
 
     hold: Hold
@@ -49,8 +49,7 @@ class Resolution:
     settle: Settle | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(Struct, frozen=True, kw_only=True, gc=False):
     """One double entry of the ledger: `units` leave the account `debit` and arrive at the account `credit`.
 
     Accounts of the ledger are quota accounts by id, `topup:<id>`, `provider:<name>`, `budget:<tenant account>` for what
@@ -63,8 +62,7 @@ class Entry:
     units: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Crossing:
+class Crossing(Struct, frozen=True, kw_only=True, gc=False):
     """An account reached a soft limit for the first time in its window."""
 
     account_id: str
@@ -75,8 +73,7 @@ class Crossing:
     window_ends_at_ms: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Expire:
+class Expire(Struct, frozen=True, gc=False):
     """The sweeper's command: end this hold if its lease has ended."""
 
     hold_id: str

@@ -4,8 +4,9 @@ A batch of commands is decided one after the other against one `Book`, so that t
 take the last unit. The book notes what changed; the store writes just that.
 """
 
-from dataclasses import replace
 from typing import TypeAlias
+
+from msgspec.structs import replace
 
 from odea_contracts.errors import ErrorCode, Failure, failure
 from odea_contracts.quota import (
