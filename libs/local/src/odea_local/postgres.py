@@ -39,7 +39,9 @@ SETTINGS: Mapping[str, str] = {
     "max_connections": "100",
     "shared_buffers": "64MB",
     "min_wal_size": "64MB",
-    "max_wal_size": "256MB",
+    # A checkpoint makes every page that is written after it cost a whole one in the log: rather seldom than small.
+    "max_wal_size": "1GB",
+    "checkpoint_timeout": "15min",
     # No replica and no archive hangs on this server, so the log carries only what a crash needs.
     "wal_level": "minimal",
     "max_wal_senders": "0",
