@@ -5,6 +5,7 @@ Floors: the bare set-based statements of a batch in pgbench, and a raw echo over
 
 import argparse
 import asyncio
+import gc
 import os
 import subprocess
 import sys
@@ -13,9 +14,11 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import asyncpg
 import nats
 from nats.aio.msg import Msg
 
@@ -30,8 +33,10 @@ from odea_runtime.background import running
 from odea_runtime.bus import Bus, BusError
 from odea_runtime.ids import new_uuid
 from odea_runtime.postgres import Database
+from odea_runtime.service import GC_THRESHOLDS
 from odea_runtime.settings import DatabaseSettings, Settings, load
 from support.databases import Databases
+from support.waiting import until
 
 ACCOUNT = "ten_hot"
 CALLERS = 2000
@@ -39,6 +44,7 @@ BUS_CALLERS = 256
 FLOOR_BATCH = 400
 
 Ask = Callable[[Reserve | Settle], Awaitable[object]]
+Rest = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -96,8 +102,9 @@ async def pair(ask: Ask) -> None:
     assert isinstance(answer, Settled), answer
 
 
-async def measure(ask: Ask, count: int, callers: int, goals: tuple[str, str]) -> list[Figure]:
-    """The figures of one way to the ledger."""
+async def measure(ask: Ask, rest: Rest, count: int, callers: int, goals: tuple[str, str]) -> list[Figure]:
+    """The figures of one way to the ledger; `rest` waits until what a measurement left to do is done."""
+    await rest()
 
     async def hold() -> None:
         await reserve(ask)
@@ -105,7 +112,8 @@ async def measure(ask: Ask, count: int, callers: int, goals: tuple[str, str]) ->
     async def charge() -> None:
         await pair(ask)
 
-    lone_ms = []
+    await rest()
+    lone_ms: list[float] = []
     for _ in range(500):
         began = time.perf_counter()
         await reserve(ask)
@@ -157,6 +165,21 @@ async def replica(dsn: str, nats_url: str) -> AsyncGenerator[Ask]:
         await bus.stop()
         service.terminate()
         await asyncio.wait_for(service.wait(), 30)
+
+
+async def no_rest() -> None:
+    """Without the bus nobody relays events."""
+
+
+async def relayed(dsn: str) -> None:
+    """Wait until the replica has relayed every event."""
+    connection = await asyncpg.connect(dsn)
+
+    async def empty() -> bool:
+        return not await connection.fetchval("SELECT EXISTS (SELECT FROM quota.outbox)")
+
+    await until(empty, within_s=300)
+    await connection.close()
 
 
 async def echo_floor(nats_url: str, count: int) -> Figure:
@@ -229,13 +252,13 @@ async def run(folder: Path, count: int, minutes: int) -> list[Figure]:
         dsn = await databases.create("quota")
         figures = [Figure("**Ledger, store and batcher**", "")]
         async with ledger(dsn) as ask:
-            figures += await measure(ask, count, CALLERS, ("≥ 20,000", "≥ 10,000"))
+            figures += await measure(ask, no_rest, count, CALLERS, ("≥ 20,000", "≥ 10,000"))
             if minutes:
                 figures.append(await endurance(ask, minutes))
         figures.append(statements_floor(postgres.dsn, urlsplit(dsn).path[1:], folder))
         figures.append(Figure("**Over NATS, one replica**", ""))
         async with replica(dsn, broker.url) as ask:
-            figures += await measure(ask, count // 4, BUS_CALLERS, ("≥ 5,000", "≥ 2,500"))
+            figures += await measure(ask, partial(relayed, dsn), count // 4, BUS_CALLERS, ("≥ 5,000", "≥ 2,500"))
         figures.append(await echo_floor(broker.url, count // 2))
     return figures
 
@@ -246,6 +269,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=60_000, help="reserves in each measurement")
     parser.add_argument("--minutes", type=int, default=0, help="also compare the first and last of so many minutes")
     arguments = parser.parse_args()
+    # As every service does.
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
     with tempfile.TemporaryDirectory() as folder:
         figures = asyncio.run(run(Path(folder), arguments.count, arguments.minutes))
     print("| What | Measured | Goal |\n|---|---|---|")  # noqa: T201 - the report is the output
