@@ -29,6 +29,7 @@ from odea_local.postgres import find_binaries
 from odea_quota.batcher import Batcher
 from odea_quota.plan_store import PlanStore
 from odea_quota.store import HoldStore
+from odea_runtime import jetstream
 from odea_runtime.background import running
 from odea_runtime.bus import Bus, BusError
 from odea_runtime.ids import new_uuid
@@ -149,7 +150,7 @@ async def replica(dsn: str, nats_url: str) -> AsyncGenerator[Ask]:
     )
     bus = Bus(load(Settings, {"ODEA_NATS_URL": nats_url, "ODEA_CALL_TIMEOUT_S": "10"}), "bench")
     try:
-        await bus.start()
+        await bus.start(lambda: jetstream.apply(bus))
         while True:
             try:
                 await bus.call(PLAN_LIST, PlanList())
