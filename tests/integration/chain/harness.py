@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import httpx
+from faststream.nats import NatsRouter
 from pydantic import SecretStr
 
 from fakes.openai.app import KEY, FakeOpenAI
@@ -17,7 +18,7 @@ from integration.synth.harness import House, open_house, with_provider
 from odea_contracts import keys
 from odea_gateway.app import Gateway
 from odea_runtime.bus import Bus
-from odea_runtime.serving import request_router, serve
+from odea_runtime.serving import serve
 from odea_runtime.tasks import Tasks
 from odea_synth.providers.credentials import Credential
 from odea_synth.providers.openai import OpenAIOptions, OpenAIProvider
@@ -81,7 +82,7 @@ async def open_chain(
 @asynccontextmanager
 async def knowing(nats_url: str, account: str) -> AsyncGenerator[str]:
     """A stand-in for keys that knows one key of the account; the text of it."""
-    known, tasks, router = Keys(), Tasks(1000), request_router()
+    known, tasks, router = Keys(), Tasks(1000), NatsRouter()
     serve(router, tasks, keys.VERIFY, known.verify)
     bus = Bus(settings_for(nats_url), "keys", router)
     await bus.start()
