@@ -6,11 +6,11 @@ CREATE TRIGGER entries_no_truncate BEFORE TRUNCATE ON quota.entries
 
 DO $$
 DECLARE
-    child regclass;
+    child text;
 BEGIN
-    FOR child IN SELECT inhrelid::regclass FROM pg_inherits
-                 WHERE inhparent IN ('quota.resolutions'::regclass, 'quota.entries'::regclass) LOOP
-        EXECUTE format('CREATE TRIGGER no_truncate BEFORE TRUNCATE ON %s'
+    FOR child IN SELECT c.relname FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
+                 WHERE i.inhparent IN ('quota.resolutions'::regclass, 'quota.entries'::regclass) LOOP
+        EXECUTE format('CREATE TRIGGER no_truncate BEFORE TRUNCATE ON quota.%I'
                        ' FOR EACH STATEMENT EXECUTE FUNCTION quota.refuse_change()', child);
     END LOOP;
 END $$;
