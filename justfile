@@ -150,6 +150,11 @@ rules-test:
     cd deploy/observability && promtool check config prometheus.yml
     cd deploy/observability && promtool test rules rules_test.yml rules_slow_test.yml
 
+# Let Prometheus scrape the running overlay, and kill quota; needs Prometheus, Docker and `just images`
+[group('cluster')]
+prometheus-test *args:
+    uv run pytest tests/deploy/test_prometheus.py "$@"
+
 # How fast the ledger is, beside its floors
 [group('measure')]
 bench-quota *args:

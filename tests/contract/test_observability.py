@@ -129,10 +129,3 @@ def test_a_dashboard_can_be_imported_anywhere(path: Path) -> None:
         assert panel["targets"]
         place = panel["gridPos"]
         assert place["x"] + place["w"] <= 24
-
-
-def test_what_is_measured_is_shown() -> None:
-    """Each of our metrics stands in a dashboard or a rule; otherwise nobody would miss it."""
-    read = {name for _, query in queries() for name, _ in selectors(promql_parser.parse(query))}
-    unread = {metric.name for metric in all_metrics() if not read & set(metric.series)}
-    assert unread == set()

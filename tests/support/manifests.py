@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any, Final
 
 from support.kustomize import Object, containers_of, pod_of, render
-from support.lock import ROOT
+from support.lock import ROOT, SERVICES
 
 K8S: Final = ROOT / "deploy/k8s"
 OVERLAYS: Final = tuple(sorted(path.parent.name for path in K8S.glob("overlays/*/kustomization.yaml")))
@@ -53,7 +53,7 @@ def own_containers(overlay: str) -> Iterator[tuple[str, Object, Object]]:
         for container in containers_of(workload):
             image = str(container["image"]).rpartition(":")[0]
             repository = image.rpartition("/")[2].removeprefix("odea-")
-            if "odea" in image:
+            if repository in SERVICES:
                 yield repository, workload, container
 
 

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Final
 
+import click
 import pytest
 
 from odea_gateway.settings import GatewaySettings
 from odea_keys.settings import KeysSettings
+from odea_local.cli import cli
 from odea_quota.settings import QuotaSettings
 from odea_runtime import busadmin
 from odea_runtime import service as runtime_service
@@ -193,6 +195,20 @@ def _given(container: Object, service: str) -> Settings:
 
 def _serving(overlay: str) -> list[tuple[str, Object, Object]]:
     return [found for found in own_containers(overlay) if found[2]["args"] == ["serve"]]
+
+
+def test_the_backup_is_the_command_of_this_version() -> None:
+    (job,) = [one for one in kind("production", "CronJob") if name(one) == "odea-backup"]
+    (container,) = pod(job)["containers"]
+    assert str(container["image"]).endswith(f"/local:{version()}")
+    verb = cli.commands[container["args"][0]]
+    arguments = verb.make_context("backup", list(container["args"][1:])).params
+    mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert str(arguments["output"]) in mounts
+    variables = {option.envvar for option in verb.params if isinstance(option, click.Option) and option.envvar}
+    assert {entry["name"] for entry in container["env"]} == variables
+    references = [entry["valueFrom"]["secretKeyRef"] for entry in container["env"]]
+    assert references == [{"name": "odea-backup", "key": variable} for variable in sorted(variables)]
 
 
 @every_overlay

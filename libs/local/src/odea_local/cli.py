@@ -20,6 +20,7 @@ from odea_local.admin.keys import keys
 from odea_local.admin.plans import accounts, plans
 from odea_local.admin.reading import audit, usage
 from odea_local.admin.tenants import tenants
+from odea_local.backup_verbs import backup, restore
 from odea_local.display import StartDisplay, print_reach, print_status
 from odea_local.errors import EXIT_FAILURE, EXIT_NOT_RUNNING, LocalError, explain
 from odea_local.folder import DataFolder, default_root, home
@@ -197,7 +198,7 @@ def bus(arguments: tuple[str, ...]) -> int:
     return busadmin.main(arguments, "odea bus")
 
 
-for group in (tenants, keys, plans, accounts, usage, audit):
+for group in (tenants, keys, plans, accounts, usage, audit, backup, restore):
     cli.add_command(group)
 
 
