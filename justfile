@@ -117,7 +117,7 @@ manifests-test *args:
 # Run the dev overlay's containers, confined as the manifests say, and speak; needs Docker and `just images`
 [group('cluster')]
 containers-test *args:
-    uv run pytest tests/deploy/test_containers.py "$@"
+    uv run pytest tests/deploy/test_containers.py tests/deploy/test_nats_cluster.py "$@"
 
 # Replace every service under load: nothing fails, no stream is cut, the money adds up; needs Docker and `just images`
 [group('cluster')]

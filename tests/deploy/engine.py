@@ -8,9 +8,10 @@ import itertools
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from support.kustomize import Object, containers_of
@@ -69,6 +70,10 @@ class Engine:
     overlay: str
     folder: Path
     network: str
+    given: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
+    """Secrets and ConfigMaps that the overlay only refers to."""
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Beginnings of images' names, and what they are called here."""
     pods: dict[str, list[Pod]] = field(default_factory=dict[str, list[Pod]])
     _count: "itertools.count[int]" = field(default_factory=itertools.count)
 
@@ -89,11 +94,20 @@ class Engine:
         seed = secrets(self.overlay)["odea-operator"]["ODEA_NATS_SEED"]
         return {"ODEA_NATS_URL": f"nats://{bus.address}:4222", "ODEA_NATS_SEED": seed}
 
-    def one_off(self, kind_and_name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run another command in a workload's image, with its environment, as `kubectl debug` or a Job would."""
-        workload = self.workload(kind_and_name)
+    def one_off(
+        self,
+        workload: Object,
+        *arguments: str,
+        program: Sequence[str] = (),
+        environ: Mapping[str, str] = MappingProxyType({}),
+    ) -> subprocess.CompletedProcess[str]:
+        """Run another command in a workload's image, as confined and with its environment."""
         (container,) = pod(workload)["containers"]
-        return self._run(workload, container | {"args": list(arguments)}, detach=False)
+        more = [{"name": variable, "value": text} for variable, text in environ.items()]
+        changed = container | {"args": list(arguments), "env": [*container.get("env", ()), *more]}
+        if program:
+            changed["command"] = list(program)
+        return self._run(workload, changed, detach=False)
 
     def workload(self, kind_and_name: str) -> Object:
         """As in `Deployment/odea-keys`; a version at the end of the name may be left out."""
@@ -116,20 +130,29 @@ class Engine:
 
     def start(self, kind_and_name: str) -> Pod:
         """Start one more pod: first what runs before it, then itself; returns when its readiness probe says so."""
+        (one,) = self.start_together(kind_and_name, 1)
+        return one
+
+    def start_together(self, kind_and_name: str, replicas: int) -> list[Pod]:
+        """Start several at once, as they need one another to become ready."""
+        made = [self._launch(kind_and_name, ordinal) for ordinal in range(replicas)]
+        deadline = time.monotonic() + READY_WITHIN_S
+        for one in made:
+            while not one.is_ready():
+                assert time.monotonic() < deadline, f"{kind_and_name} does not become ready:\n{one.logs()[-3000:]}"
+                time.sleep(0.5)
+            self.pods.setdefault(name(one.workload), []).append(one)
+        return made
+
+    def _launch(self, kind_and_name: str, ordinal: int) -> Pod:
         workload = self.workload(kind_and_name)
         for container in pod(workload).get("initContainers", ()):
             before = self._run(workload, container, detach=False)
             assert before.returncode == 0, before.stderr
         (container,) = pod(workload)["containers"]
-        made = self._run(workload, container, detach=True)
+        made = self._run(workload, container, detach=True, ordinal=ordinal)
         assert made.returncode == 0, made.stderr
-        one = Pod(workload, made.stdout.strip(), self._address(made.stdout.strip()))
-        deadline = time.monotonic() + READY_WITHIN_S
-        while not one.is_ready():
-            assert time.monotonic() < deadline, f"{kind_and_name} does not become ready:\n{one.logs()[-3000:]}"
-            time.sleep(0.5)
-        self.pods.setdefault(name(workload), []).append(one)
-        return one
+        return Pod(workload, made.stdout.strip(), self._address(made.stdout.strip()))
 
     def end(self, one: Pod) -> None:
         """End a pod as the kubelet does: preStop, SIGTERM, and SIGKILL after its grace, which is a fault here."""
@@ -141,7 +164,9 @@ class Engine:
         assert status == "0", f"{name(one.workload)} ended with {status}:\n{one.logs()[-3000:]}"
         docker("rm", one.container)
 
-    def _run(self, workload: Object, container: Object, *, detach: bool) -> subprocess.CompletedProcess[str]:
+    def _run(
+        self, workload: Object, container: Object, *, detach: bool, ordinal: int = 0
+    ) -> subprocess.CompletedProcess[str]:
         spec = pod(workload)
         around, own = spec["securityContext"], container["securityContext"]
         assert own["readOnlyRootFilesystem"] is True
@@ -149,9 +174,10 @@ class Engine:
         number = next(self._count)
         arguments = [
             f"--name={self.network}-{name(workload)}-{number}",
-            f"--hostname={name(workload)}-0",
+            f"--hostname={name(workload)}-{ordinal}",
             f"--network={self.network}",
             *(f"--network-alias={service}" for service in self._services(workload)),
+            f"--network-alias={name(workload)}-{ordinal}.{workload['spec'].get('serviceName', 'none')}",
             f"--user={around['runAsUser']}:{around['runAsGroup']}",
             "--read-only",
             "--security-opt=no-new-privileges",
@@ -159,13 +185,16 @@ class Engine:
             f"--memory={_bytes(container['resources']['limits']['memory'])}",
             f"--memory-swap={_bytes(container['resources']['limits']['memory'])}",
             f"--cpu-shares={int(container['resources']['requests']['cpu'].removesuffix('m')) * 1024 // 1000}",
-            *self._environment(workload, container),
+            *self._environment(container, f"{name(workload)}-{ordinal}"),
             *self._mounts(workload, container),
         ]
         program = list(container.get("command", ()))
         if program:
             arguments.append(f"--entrypoint={program[0]}")
-        command = [container["image"], *program[1:], *container.get("args", ())]
+        image = str(container["image"])
+        for elsewhere, here in self.tags.items():
+            image = image.replace(elsewhere, here)
+        command = [image, *program[1:], *container.get("args", ())]
         how = "--detach" if detach else "--rm"
         return subprocess.run(
             ["docker", "run", how, *arguments, *command], check=False, capture_output=True, text=True, timeout=180
@@ -175,13 +204,16 @@ class Engine:
         labels = workload["spec"]["template"]["metadata"]["labels"]
         return [name(one) for one in kind(self.overlay, "Service") if one["spec"]["selector"].items() <= labels.items()]
 
-    def _environment(self, workload: Object, container: Object) -> list[str]:
-        given = environ(container, secrets(self.overlay))
+    def _environment(self, container: Object, pod_name: str) -> list[str]:
+        given = environ(container, self._secrets())
         for entry in container.get("env", ()):
             if "fieldRef" in entry.get("valueFrom", {}):
                 assert entry["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name"
-                given[entry["name"]] = f"{name(workload)}-0"
+                given[entry["name"]] = pod_name
         return [f"--env={variable}={text}" for variable, text in given.items()]
+
+    def _secrets(self) -> dict[str, Mapping[str, str]]:
+        return {**secrets(self.overlay), **self.given}
 
     def _mounts(self, workload: Object, container: Object) -> list[str]:
         found: list[str] = []
@@ -199,21 +231,17 @@ class Engine:
 
     def _files(self, volume: Object) -> Path:
         """A ConfigMap's or Secret's content as a folder."""
-        data: Mapping[str, str]
-        if "configMap" in volume:
-            wanted, mode = volume["configMap"]["name"], volume["configMap"].get("defaultMode", 0o644)
-            (data,) = [
-                one["data"] for one in objects(self.overlay) if one["kind"] == "ConfigMap" and name(one) == wanted
-            ]
-        else:
-            wanted, mode = volume["secret"]["secretName"], volume["secret"].get("defaultMode", 0o644)
-            data = secrets(self.overlay)[wanted]
-        folder = self.folder / wanted
+        source: Object = volume.get("configMap") or volume["secret"]
+        wanted = source.get("name") or source["secretName"]
+        made = {name(one): one["data"] for one in objects(self.overlay) if one["kind"] == "ConfigMap"}
+        data: Mapping[str, str] = {**made, **self._secrets()}[wanted]
+        listed = {item["key"]: item["path"] for item in source.get("items", ())} or {key: key for key in data}
+        folder = self.folder / f"{wanted}-{'-'.join(sorted(listed.values()))}"
         if not folder.is_dir():
             folder.mkdir(parents=True)
-            for file, text in data.items():
-                (folder / file).write_text(text)
-                (folder / file).chmod(mode)
+            for key, file in listed.items():
+                (folder / file).write_text(data[key])
+                (folder / file).chmod(source.get("defaultMode", 0o644))
         return folder
 
     def _address(self, container: str) -> str:

@@ -38,6 +38,9 @@ def applied(api: Cluster, overlay: str) -> Generator[str]:
     # There is no controller that would empty the namespace, so each kind goes by itself and the namespace stays.
     for one in reversed(objects(overlay)):
         if one["kind"] != "Namespace":
+            if one["kind"] == "PersistentVolumeClaim":
+                lets_go = '{"metadata": {"finalizers": null}}'
+                api.must("patch", "-n", "odea", f"pvc/{name(one)}", "--type=merge", f"--patch={lets_go}")
             api.must("delete", "--wait=false", "--cascade=background", "-n", "odea", f"{_type(one)}/{name(one)}")
 
 

@@ -26,7 +26,7 @@ def test_they_speak_and_charge_what_was_spoken(engine: Engine, url: str, keys: P
     usage = httpx.get(f"{url}/v1/usage", headers={"Authorization": f"Bearer {key}"}).json()
     assert usage["accounts"][0]["used"] == len(TEXT)
     assert usage["accounts"][0]["held"] == 0
-    audit = engine.one_off("Deployment/odea-quota", "audit")
+    audit = engine.one_off(engine.workload("Deployment/odea-quota"), "audit")
     assert audit.returncode == 0, audit.stderr
 
 

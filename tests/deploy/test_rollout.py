@@ -95,6 +95,6 @@ def test_every_service_is_replaced_under_load(engine: Engine, url: str, keys: Pa
     assert load.spoken.count(len(LONG)) >= SLOW_CLIENTS
     used = httpx.get(f"{url}/v1/usage", headers={"Authorization": f"Bearer {load.key}"}).json()["accounts"][0]
     assert (used["used"], used["held"]) == (sum(load.spoken), 0)
-    audit = engine.one_off("Deployment/odea-quota", "audit")
+    audit = engine.one_off(engine.workload("Deployment/odea-quota"), "audit")
     assert audit.returncode == 0, audit.stderr
     print(f"{len(load.spoken)} speeches, {load.repeated} repeated by the SDK, {counts}")  # noqa: T201 - a figure for whoever runs it
