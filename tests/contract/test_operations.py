@@ -41,15 +41,15 @@ def test_kubectl_names_what_the_overlays_make(page: str, command: str) -> None:
         assert (KINDS[short], named) in NAMES, f"{page}: {command}"
     for named in re.findall(r"create secret generic (\S+)", command):
         mentioned = {"odea-gateway", "odea-installer", "odea-operator", "odea-keys", "odea-quota", "odea-synth"}
-        assert named in mentioned | {"odea-synth-upstreams", "odea-backup"}
+        assert named in mentioned | {"odea-synth-upstreams", "odea-backup", "odea-admin"}
     for component in re.findall(r"app\.kubernetes\.io/component=(\w+)", command):
         labels = {one["metadata"].get("labels", {}).get("app.kubernetes.io/component") for one in objects("production")}
         assert component in labels
 
 
-@pytest.mark.parametrize(("page", "command"), [one for one in FOUND if re.match(r"(\./)?odea [a-z]", one[1])])
+@pytest.mark.parametrize(("page", "command"), [one for one in FOUND if re.match(r"(\./|kubectl )?odea [a-z]", one[1])])
 def test_odea_has_the_verb(page: str, command: str) -> None:
-    words = shlex.split(command.removeprefix("./"), comments=True)[1:]
+    words = shlex.split(command.removeprefix("./").removeprefix("kubectl "), comments=True)[1:]
     verb = cli.commands.get(words[0])
     assert verb is not None, f"{page}: {command}"
     inner = getattr(verb, "commands", {})
