@@ -155,6 +155,16 @@ rules-test:
 prometheus-test *args:
     uv run pytest tests/deploy/test_prometheus.py "$@"
 
+# How fast a whole stack is, beside a bare chain of the same hops; fails if the money does not add up
+[group('measure')]
+bench *args:
+    PYTHONPATH=tests uv run python -m bench speed "$@"
+
+# The same with fewer loads, in under three minutes
+[group('measure')]
+bench-quick *args:
+    PYTHONPATH=tests uv run python -m bench speed --quick "$@"
+
 # How fast the ledger is, beside its floors
 [group('measure')]
 bench-quota *args:
