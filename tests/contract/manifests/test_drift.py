@@ -205,7 +205,7 @@ def test_the_backup_is_the_command_of_this_version() -> None:
     arguments = verb.make_context("backup", list(container["args"][1:])).params
     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
     assert str(arguments["output"]) in mounts
-    variables = {option.envvar for option in verb.params if isinstance(option, click.Option) and option.envvar}
+    variables = {str(option.envvar) for option in verb.params if isinstance(option, click.Option) and option.envvar}
     assert {entry["name"] for entry in container["env"]} == variables
     references = [entry["valueFrom"]["secretKeyRef"] for entry in container["env"]]
     assert references == [{"name": "odea-backup", "key": variable} for variable in sorted(variables)]
