@@ -19,7 +19,7 @@ _SUBJECTS = {
 
 
 def balance_columns(accounts: list[Account]) -> dict[str, list[Any]]:
-    """For `write_balances`."""
+    """Of `write_batch`, for balances."""
     return {
         "account_ids": [account.account_id for account in accounts],
         "used": [account.used for account in accounts],
@@ -42,7 +42,7 @@ def topup_columns(topups: list[TopUpBalance]) -> dict[str, list[Any]]:
 
 
 def hold_columns(holds: list[Hold]) -> dict[str, list[Any]]:
-    """For `open_holds`."""
+    """Of `write_batch`, for holds that it opened."""
     return {
         "hold_ids": [hold.hold_id for hold in holds],
         "accounts": [",".join(hold.account_ids) for hold in holds],
@@ -62,17 +62,17 @@ def topups_column(holds: list[Hold]) -> list[str | None]:
 
 
 def entry_columns(entries: list[Entry]) -> dict[str, list[Any]]:
-    """For `write_entries`."""
+    """Of `record_batch` and `write_entries`."""
     return {
         "cause_ids": [entry.cause_id for entry in entries],
         "debits": [entry.debit for entry in entries],
         "credits": [entry.credit for entry in entries],
-        "units": [entry.units for entry in entries],
+        "entry_units": [entry.units for entry in entries],
     }
 
 
 def usage_columns(resolved: list[Resolution]) -> dict[str, list[Any]]:
-    """For `add_usage`: one element for each tenant and key, since a statement may touch a row once."""
+    """Of `record_batch`, for the days' usage: one element for each tenant and key, since it may touch a row once."""
     totals: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
     for resolution in resolved:
         if resolution.kind is Kind.SETTLED:
@@ -80,15 +80,15 @@ def usage_columns(resolved: list[Resolution]) -> dict[str, list[Any]]:
             total[0] += resolution.units
             total[1] += 1
     return {
-        "tenant_ids": [tenant_id for tenant_id, _ in totals],
-        "key_ids": [key_id for _, key_id in totals],
-        "units": [units for units, _ in totals.values()],
-        "requests": [requests for _, requests in totals.values()],
+        "usage_tenant_ids": [tenant_id for tenant_id, _ in totals],
+        "usage_key_ids": [key_id for _, key_id in totals],
+        "usage_units": [units for units, _ in totals.values()],
+        "usage_requests": [requests for _, requests in totals.values()],
     }
 
 
 def resolution_columns(resolved: list[Resolution], now_us: int) -> dict[str, list[Any]]:
-    """For `write_resolutions`, which writes an event for each as well."""
+    """Of `record_batch`, for usage records and their events."""
     holds = [resolution.hold for resolution in resolved]
     events = [_hold_event(resolution, now_us) for resolution in resolved]
     return {

@@ -25,39 +25,57 @@ FOR UPDATE;
 -- The time of the decision, taken after the locks: within one account, later decisions have later times.
 SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
 
--- name: find_holds(hold_ids)
--- The open holds that a batch names.
--- hold_ids: uuid[]
-SELECT hold_id, account_ids, units, topups::text, (extract(epoch FROM lease_ends_at) * 1000)::bigint AS lease_ends_at_ms,
-    (extract(epoch FROM reserved_at) * 1000)::bigint AS reserved_at_ms, request_id, tenant_id, key_id
-FROM quota.holds
-WHERE hold_id = ANY(:hold_ids::uuid[]);
-
--- name: find_resolutions(hold_ids)
--- How holds ended, the newest end first for each. Remembered for 32 days; only those months' partitions are read.
--- hold_ids: uuid[]
-SELECT DISTINCT ON (hold_id) hold_id, kind, late, account_ids, units_held, units_settled,
-    (extract(epoch FROM reserved_at) * 1000)::bigint AS reserved_at_ms, request_id, tenant_id, key_id
-FROM quota.resolutions
-WHERE hold_id = ANY(:hold_ids::uuid[]) AND resolved_at > now() - interval '32 days'
-ORDER BY hold_id, late DESC, resolved_at DESC;
-
--- name: write_balances(account_ids, used, held, in_flight, requests_tat_us, crossed_percent, window_started_at_ms, window_ends_at_ms)!
--- What a batch made of the balances.
-UPDATE quota.balances AS b
-SET used = n.used, held = n.held, in_flight = n.in_flight, requests_tat_us = n.requests_tat_us,
-    -- Where a limit was lowered below what was in use, the ceiling comes down with the use and never goes up.
-    units_ceiling = CASE WHEN b.units_limit IS NULL THEN NULL
-        ELSE greatest(b.units_limit, least(b.units_ceiling, n.used + n.held)) END,
-    crossed_percent = n.crossed_percent, window_started_at = to_timestamp(n.window_started_at_ms / 1000.0),
-    window_ends_at = to_timestamp(n.window_ends_at_ms / 1000.0)
-FROM unnest(:account_ids::text[], :used::bigint[], :held::bigint[], :in_flight::integer[], :requests_tat_us::bigint[],
-    :crossed_percent::smallint[], :window_started_at_ms::bigint[], :window_ends_at_ms::bigint[])
-    AS n (account_id, used, held, in_flight, requests_tat_us, crossed_percent, window_started_at_ms, window_ends_at_ms)
-WHERE b.account_id = n.account_id;
-
--- name: open_holds(hold_ids, accounts, units, topups, lease_ends_at_ms, reserved_at_ms, request_ids, tenant_ids, key_ids)!
--- New holds. `accounts` holds each one's account ids, separated by commas (ids have none); `topups` is JSON or null.
+-- name: read_batch(account_ids, hold_ids)^
+-- What a batch decides on besides balances, in one look after these are locked: the time, the top-ups that may still
+-- matter, the open holds that it names and how the others ended, the newest end for each. Ends are remembered for 32 days;
+-- only those months' partitions are read. All but the time are JSON arrays or null. Within one account, later decisions
+-- have later times.
+-- account_ids: text[]; hold_ids: uuid[]
+SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us, (
+    SELECT json_agg(t) FROM (
+        SELECT topup_id, account_id, units_left, units_held, (extract(epoch FROM expires_at) * 1000)::bigint AS expires_at_ms
+        FROM quota.topups
+        WHERE account_id = ANY(:account_ids::text[])
+            AND (units_held > 0 OR units_left > 0 AND expires_at > clock_timestamp())
+    ) AS t
+)::text AS topups, (
+    SELECT json_agg(h) FROM (
+        SELECT hold_id, account_ids, units, coalesce(topups, '{}') AS topups,
+            (extract(epoch FROM lease_ends_at) * 1000)::bigint AS lease_ends_at_ms,
+            (extract(epoch FROM reserved_at) * 1000)::bigint AS reserved_at_ms, request_id, tenant_id, key_id
+        FROM quota.holds
+        WHERE hold_id = ANY(:hold_ids::uuid[])
+    ) AS h
+)::text AS holds, (
+    SELECT json_agg(r) FROM (
+        SELECT DISTINCT ON (hold_id) hold_id, kind, late, account_ids, units_held, units_settled,
+            (extract(epoch FROM reserved_at) * 1000)::bigint AS reserved_at_ms, request_id, tenant_id, key_id
+        FROM quota.resolutions
+        WHERE hold_id = ANY(ARRAY(
+                SELECT unnest(:hold_ids::uuid[])
+                EXCEPT SELECT hold_id FROM quota.holds WHERE hold_id = ANY(:hold_ids::uuid[])))
+            AND resolved_at > now() - interval '32 days'
+        ORDER BY hold_id, late DESC, resolved_at DESC
+    ) AS r
+)::text AS resolutions;
+-- name: write_batch(account_ids, used, held, in_flight, requests_tat_us, crossed_percent, window_started_at_ms, window_ends_at_ms, closed, hold_ids, accounts, units, topups, lease_ends_at_ms, reserved_at_ms, request_ids, tenant_ids, key_ids)!
+-- What a batch made of balances, the holds that it ended, which leave the hot table, and those that it opened.
+-- closed: uuid[]; accounts: each new hold's account ids, separated by commas (ids have none); topups: JSON or null
+WITH written AS (
+    UPDATE quota.balances AS b
+    SET used = n.used, held = n.held, in_flight = n.in_flight, requests_tat_us = n.requests_tat_us,
+        -- Where a limit was lowered below what was in use, the ceiling comes down with the use and never goes up.
+        units_ceiling = CASE WHEN b.units_limit IS NULL THEN NULL
+            ELSE greatest(b.units_limit, least(b.units_ceiling, n.used + n.held)) END,
+        crossed_percent = n.crossed_percent, window_started_at = to_timestamp(n.window_started_at_ms / 1000.0),
+        window_ends_at = to_timestamp(n.window_ends_at_ms / 1000.0)
+    FROM unnest(:account_ids::text[], :used::bigint[], :held::bigint[], :in_flight::integer[], :requests_tat_us::bigint[],
+        :crossed_percent::smallint[], :window_started_at_ms::bigint[], :window_ends_at_ms::bigint[])
+        AS n (account_id, used, held, in_flight, requests_tat_us, crossed_percent, window_started_at_ms, window_ends_at_ms)
+    WHERE b.account_id = n.account_id
+), ended AS (
+    DELETE FROM quota.holds WHERE hold_id = ANY(:closed::uuid[])
+)
 INSERT INTO quota.holds (hold_id, account_ids, units, topups, lease_ends_at, reserved_at, request_id, tenant_id, key_id)
 SELECT n.hold_id, string_to_array(n.accounts, ','), n.units, n.topups::jsonb, to_timestamp(n.lease_ends_at_ms / 1000.0),
     to_timestamp(n.reserved_at_ms / 1000.0), n.request_id, n.tenant_id, n.key_id
@@ -73,13 +91,9 @@ FROM unnest(:hold_ids::uuid[], :lease_ends_at_ms::bigint[], :units::bigint[], :t
     AS n (hold_id, lease_ends_at_ms, units, topups)
 WHERE h.hold_id = n.hold_id;
 
--- name: close_holds(hold_ids)!
--- Holds that ended leave the hot table.
--- hold_ids: uuid[]
-DELETE FROM quota.holds WHERE hold_id = ANY(:hold_ids::uuid[]);
-
--- name: write_resolutions(hold_ids, kinds, late, accounts, units_held, units_settled, outcomes, providers, models, voices, provider_units, reserved_at_ms, request_ids, tenant_ids, key_ids, subjects, event_ids, bodies, now_us)!
--- The usage records of a batch, and an event for each in the same transaction.
+-- name: record_batch(hold_ids, kinds, late, accounts, units_held, units_settled, outcomes, providers, models, voices, provider_units, reserved_at_ms, request_ids, tenant_ids, key_ids, subjects, event_ids, bodies, now_us, cause_ids, debits, credits, entry_units, usage_tenant_ids, usage_key_ids, usage_units, usage_requests)!
+-- The usage records of a batch with an event for each, its double entries, and what it adds to the days' usage, one
+-- element for each tenant and key.
 WITH n AS (
     SELECT * FROM unnest(:hold_ids::uuid[], :kinds::text[], :late::boolean[], :accounts::text[], :units_held::bigint[],
         :units_settled::bigint[], :outcomes::text[], :providers::text[], :models::text[], :voices::text[],
@@ -94,6 +108,19 @@ WITH n AS (
         units_settled, outcome, provider, model, voice, provider_units, to_timestamp(reserved_at_ms / 1000.0), request_id,
         tenant_id, key_id
     FROM n
+), entered AS (
+    INSERT INTO quota.entries (at, cause_id, debit, credit, units)
+    SELECT to_timestamp(:now_us / 1000000.0), e.*
+    FROM unnest(:cause_ids::uuid[], :debits::text[], :credits::text[], :entry_units::bigint[])
+        AS e (cause_id, debit, credit, units)
+), counted AS (
+    INSERT INTO quota.usage_days AS u (tenant_id, day, key_id, units, requests)
+    SELECT d.tenant_id, (to_timestamp(:now_us / 1000000.0) AT TIME ZONE 'UTC')::date, d.key_id, d.units, d.requests
+    FROM unnest(:usage_tenant_ids::text[], :usage_key_ids::text[], :usage_units::bigint[], :usage_requests::bigint[])
+        AS d (tenant_id, key_id, units, requests)
+    ORDER BY 1, 2, 3
+    ON CONFLICT (tenant_id, day, key_id)
+    DO UPDATE SET units = u.units + excluded.units, requests = u.requests + excluded.requests
 )
 INSERT INTO quota.outbox (subject, event_id, source, body)
 SELECT subject, event_id, 'odea/quota', body FROM n;
@@ -237,21 +264,11 @@ SET units_left = n.units_left, units_held = n.units_held
 FROM unnest(:topup_ids::uuid[], :units_left::bigint[], :units_held::bigint[]) AS n (topup_id, units_left, units_held)
 WHERE t.topup_id = n.topup_id;
 
--- name: write_entries(now_us, cause_ids, debits, credits, units)!
--- The double entries of a batch.
+-- name: write_entries(now_us, cause_ids, debits, credits, entry_units)!
+-- Double entries.
 INSERT INTO quota.entries (at, cause_id, debit, credit, units)
 SELECT to_timestamp(:now_us / 1000000.0), n.*
-FROM unnest(:cause_ids::uuid[], :debits::text[], :credits::text[], :units::bigint[]) AS n (cause_id, debit, credit, units);
-
--- name: add_usage(now_us, tenant_ids, key_ids, units, requests)!
--- What a batch adds to the days' usage; one element for each tenant and key.
-INSERT INTO quota.usage_days AS u (tenant_id, day, key_id, units, requests)
-SELECT n.tenant_id, (to_timestamp(:now_us / 1000000.0) AT TIME ZONE 'UTC')::date, n.key_id, n.units, n.requests
-FROM unnest(:tenant_ids::text[], :key_ids::text[], :units::bigint[], :requests::bigint[])
-    AS n (tenant_id, key_id, units, requests)
-ORDER BY 1, 2, 3
-ON CONFLICT (tenant_id, day, key_id)
-DO UPDATE SET units = u.units + excluded.units, requests = u.requests + excluded.requests;
+FROM unnest(:cause_ids::uuid[], :debits::text[], :credits::text[], :entry_units::bigint[]) AS n (cause_id, debit, credit, units);
 
 -- name: write_events(subjects, event_ids, bodies)!
 -- Events beside those of resolutions.

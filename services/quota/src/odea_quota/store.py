@@ -1,10 +1,11 @@
 """Rows to structs and back. One batch is one transaction; decisions are the ledger's, not made here."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 import msgspec
+from msgspec import Struct
 
 from odea_contracts.quota import Reserve, Window
 from odea_quota import columns
@@ -12,8 +13,6 @@ from odea_quota.accounts import Account, TopUpBalance
 from odea_quota.book import Book, Expire, Hold, Kind, Resolution
 from odea_quota.ledger import Answer, Command, decide
 from odea_runtime.postgres import Connection, Database
-
-_TOPUPS = msgspec.json.Decoder(dict[str, int])
 
 
 class HoldStore:
@@ -34,8 +33,7 @@ class HoldStore:
         async with self._database.transaction() as connection:
             book = Book(accounts={}, holds={}, resolutions={})
             await self._lock_accounts(connection, book, await self._named_accounts(connection, commands))
-            await self._load_holds(connection, book, [command.hold_id for command in commands])
-            now_us: int = await self._queries.read_clock(connection)
+            now_us = await self._load(connection, book, [command.hold_id for command in commands])
             answers = [decide(book, command, now_us) for command in commands]
             await self._save(connection, book, now_us)
         return answers
@@ -65,44 +63,43 @@ class HoldStore:
         return names
 
     async def _lock_accounts(self, connection: Connection, book: Book, names: Iterable[str]) -> None:
-        account_ids = list(names)
-        async for row in self._queries.lock_balances(connection, account_ids=account_ids):
+        async for row in self._queries.lock_balances(connection, account_ids=list(names)):
             book.accounts[row["account_id"]] = account_from(row)
-        await attach_topups(self._queries, connection, book.accounts, account_ids)
 
-    async def _load_holds(self, connection: Connection, book: Book, hold_ids: list[str]) -> None:
-        await self._read_holds(connection, book, hold_ids)
+    async def _load(self, connection: Connection, book: Book, hold_ids: list[str]) -> int:
+        """Read all that the commands name, and the time of the decision."""
+        now_us = await self._read(connection, book, hold_ids)
         # A hold that another replica opened since the first look brings accounts of its own. It may end until they are
-        # locked, so it is read again after that.
+        # locked, so all is read again after that.
         locked = set(book.accounts)
         while wanted := _accounts_wanted(book) - locked:
             await self._lock_accounts(connection, book, wanted)
             locked |= wanted
-            book.holds.clear()
-            book.resolutions.clear()
-            await self._read_holds(connection, book, hold_ids)
+            now_us = await self._read(connection, book, hold_ids)
+        return now_us
 
-    async def _read_holds(self, connection: Connection, book: Book, hold_ids: list[str]) -> None:
-        async for row in self._queries.find_holds(connection, hold_ids=hold_ids):
-            topups = _TOPUPS.decode(row["topups"]) if row["topups"] else {}
-            hold = _hold_from(row, row["units"], row["lease_ends_at_ms"], topups)
-            book.holds[hold.hold_id] = hold
-        missing = [hold_id for hold_id in hold_ids if hold_id not in book.holds]
-        if missing:
-            async for row in self._queries.find_resolutions(connection, hold_ids=missing):
-                hold = _hold_from(row, row["units_held"], 0, {})
-                book.resolutions[hold.hold_id] = Resolution(
-                    hold=hold, kind=Kind(row["kind"]), units=row["units_settled"], late=row["late"]
-                )
+    async def _read(self, connection: Connection, book: Book, hold_ids: list[str]) -> int:
+        row = await self._queries.read_batch(connection, account_ids=list(book.accounts), hold_ids=hold_ids)
+        for account in book.accounts.values():
+            account.topups.clear()
+        for topup in _TOPUPS.decode(row["topups"] or "[]"):
+            book.accounts[topup.account_id].topups.append(topup)
+        book.holds = {hold.hold_id: hold for hold in _HOLDS.decode(row["holds"] or "[]")}
+        book.resolutions = {ended.hold_id: ended.resolution() for ended in _ENDED.decode(row["resolutions"] or "[]")}
+        now_us: int = row["now_us"]
+        return now_us
 
     async def _save(self, connection: Connection, book: Book, now_us: int) -> None:
         queries = self._queries
         if book.changed:
-            await queries.write_balances(connection, **columns.balance_columns(list(book.changed.values())))
+            await queries.write_batch(
+                connection,
+                closed=list(book.closed),
+                **columns.balance_columns(list(book.changed.values())),
+                **columns.hold_columns(list(book.opened.values())),
+            )
         if book.changed_topups:
             await queries.write_topups(connection, **columns.topup_columns(list(book.changed_topups.values())))
-        if book.opened:
-            await queries.open_holds(connection, **columns.hold_columns(list(book.opened.values())))
         extended = [hold for hold_id, hold in book.extended.items() if hold_id not in book.opened]
         if extended:
             await queries.extend_holds(
@@ -112,21 +109,50 @@ class HoldStore:
                 units=[hold.units for hold in extended],
                 topups=columns.topups_column(extended),
             )
-        if book.closed:
-            await queries.close_holds(connection, hold_ids=list(book.closed))
         if book.resolved:
-            await self._record(connection, book, now_us)
-
-    async def _record(self, connection: Connection, book: Book, now_us: int) -> None:
-        queries = self._queries
-        await queries.write_resolutions(connection, now_us=now_us, **columns.resolution_columns(book.resolved, now_us))
-        if book.entries:
-            await queries.write_entries(connection, now_us=now_us, **columns.entry_columns(book.entries))
-        usage = columns.usage_columns(book.resolved)
-        if usage["units"]:
-            await queries.add_usage(connection, now_us=now_us, **usage)
+            await queries.record_batch(
+                connection,
+                now_us=now_us,
+                **columns.resolution_columns(book.resolved, now_us),
+                **columns.entry_columns(book.entries),
+                **columns.usage_columns(book.resolved),
+            )
         if book.crossings:
             await queries.write_events(connection, **columns.crossing_columns(book.crossings, now_us))
+
+
+class _Ended(Struct, gc=False):
+    """A hold's end as `read_batch` tells it."""
+
+    hold_id: str
+    kind: Kind
+    late: bool
+    account_ids: tuple[str, ...]
+    units_held: int
+    units_settled: int
+    reserved_at_ms: int
+    request_id: str
+    tenant_id: str
+    key_id: str
+
+    def resolution(self) -> Resolution:
+        """The same as the ledger knows it."""
+        hold = Hold(
+            hold_id=self.hold_id,
+            account_ids=self.account_ids,
+            units=self.units_held,
+            lease_ends_at_ms=0,
+            reserved_at_ms=self.reserved_at_ms,
+            request_id=self.request_id,
+            tenant_id=self.tenant_id,
+            key_id=self.key_id,
+        )
+        return Resolution(hold=hold, kind=self.kind, units=self.units_settled, late=self.late)
+
+
+_TOPUPS: Final = msgspec.json.Decoder(list[TopUpBalance])
+_HOLDS: Final = msgspec.json.Decoder(list[Hold])
+_ENDED: Final = msgspec.json.Decoder(list[_Ended])
 
 
 def _accounts_wanted(book: Book) -> set[str]:
@@ -172,18 +198,4 @@ def account_from(row: asyncpg.Record) -> Account:
         held=row["held"],
         in_flight=row["in_flight"],
         requests_tat_us=row["requests_tat_us"],
-    )
-
-
-def _hold_from(row: asyncpg.Record, units: int, lease_ends_at_ms: int, topups: dict[str, int]) -> Hold:
-    return Hold(
-        hold_id=str(row["hold_id"]),
-        account_ids=tuple(row["account_ids"]),
-        units=units,
-        lease_ends_at_ms=lease_ends_at_ms,
-        reserved_at_ms=row["reserved_at_ms"],
-        request_id=row["request_id"],
-        tenant_id=row["tenant_id"],
-        key_id=row["key_id"],
-        topups=topups,
     )
