@@ -26,7 +26,9 @@ BEGIN
         IF to_regclass('quota.' || name) IS NULL THEN
             -- Two replicas may get here at once: the second waits, then finds it made.
             PERFORM pg_advisory_xact_lock(hashtextextended('odea partitions of quota', 0));
-            IF to_regclass('quota.' || name) IS NULL THEN
+            -- Looked up by a query: `to_regclass` may remember from before the wait that there is none.
+            IF NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c
+                           WHERE c.relnamespace = 'quota'::regnamespace AND c.relname = name) THEN
                 EXECUTE format('CREATE TABLE quota.%I PARTITION OF quota.%I FOR VALUES FROM (%L) TO (%L)',
                                name, parent, first, first + interval '1 month');
                 EXECUTE format('CREATE TRIGGER no_truncate BEFORE TRUNCATE ON quota.%I'
