@@ -42,8 +42,7 @@ async def running(settings: GatewaySettings) -> AsyncGenerator[Gateway]:
     stop = asyncio.Event()
     task = asyncio.create_task(gateway.run(stop))
     try:
-        async with client_of(gateway) as client:
-            await until_ready(client, task)
+        await until_ready(gateway.ops.port, task)
         yield gateway
     finally:
         stop.set()
@@ -62,12 +61,15 @@ async def staged(nats_url: str, **changes: str) -> AsyncGenerator[tuple[Standins
         yield parts, gateway, client
 
 
-async def until_ready(client: httpx.AsyncClient, task: asyncio.Task[None]) -> None:
-    """Wait until the gateway reaches the bus: a path that needs it answers with something else than 503."""
-    async with asyncio.timeout(10):
+async def until_ready(ops_port: int, task: asyncio.Task[None]) -> None:
+    """Wait until the gateway says that it reaches the bus.
+
+    Not by a path of clients, which may refuse a stranger before it needs the bus.
+    """
+    async with asyncio.timeout(10), client_at(f"127.0.0.1:{ops_port}") as probe:
         while not task.done():
             with suppress(httpx.TransportError):
-                if (await client.get("/v1/audio/voices")).status_code != 503:
+                if (await probe.get("/readyz")).status_code == 200:
                     return
             await asyncio.sleep(0.02)
     await task
@@ -138,11 +140,9 @@ async def process(nats_url: str, **changes: str) -> AsyncGenerator[GatewayProces
     try:
         async with asyncio.timeout(20):
             await serving.wait()
-        address = next(line["address"] for line in log if line["event"] == "serving")
-        gateway = GatewayProcess(started, address, log, reading)
-        async with client_at(address) as client:
-            await until_ready(client, reading)
-        yield gateway
+        said = next(line for line in log if line["event"] == "serving")
+        await until_ready(said["ops_port"], reading)
+        yield GatewayProcess(started, said["address"], log, reading)
     finally:
         if started.returncode is None:
             started.kill()

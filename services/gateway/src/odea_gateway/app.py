@@ -83,7 +83,7 @@ class Gateway:
         """
         async with self.ops, running(self._pulse.run()):
             self.http.start()
-            _log.info("serving", address=str(self.http.address))
+            _log.info("serving", address=str(self.http.address), ops_port=self.ops.port)
             connecting = asyncio.create_task(self._connect())
             try:
                 await self._until(stop, connecting)
