@@ -174,3 +174,13 @@ bench-quota *args:
 [group('measure')]
 bench-verify *args:
     PYTHONPATH=tests uv run python tests/bench/verify.py "$@"
+
+# What Odea adds to the first byte of a provider on the same machine
+[group('measure')]
+bench-first-byte *args:
+    PYTHONPATH=tests uv run python tests/bench/streams.py first-byte "$@"
+
+# Five hundred streams of a minute at once, each exact by its digest
+[group('measure')]
+bench-crowd *args:
+    PYTHONPATH=tests uv run python tests/bench/streams.py crowd "$@"

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import click
@@ -50,9 +50,10 @@ async def first_raw(client: httpx.AsyncClient, path: str, body: bytes) -> None:
 
 async def first_of(provider: Provider, utterance: Utterance) -> None:
     """The first audio of an utterance; the rest is left."""
-    stream = provider.stream(utterance)
-    await anext(stream)
-    await stream.aclose()
+    async with aclosing(provider.stream(utterance)) as chunks:
+        async for chunk in chunks:
+            if chunk.audio:
+                return
 
 
 async def in_turn(rounds: int, *ways: Callable[[], Awaitable[None]]) -> list[list[float]]:
