@@ -155,6 +155,7 @@ _HOLDS: tuple[Message, ...] = (
         characters=50,
         model="tts-1",
         voice="alloy",
+        mixed_voices=("English_Graceful_Lady", "English_Wiselady"),
     ),
     quota.Reserved(hold_id=HOLD, units=56, expires_at_ms=AT_MS, balances=(BALANCE,)),
     quota.Denied(

@@ -4,6 +4,7 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from odea_contracts.errors import ErrorCode, Failure
 from odea_contracts.quota import Denied, Limit, Reserved
@@ -120,6 +121,13 @@ def test_what_the_plan_allows_goes_through() -> None:
     assert isinstance(_reserve(book(plan), "hall"), Reserved)
     nothing = account(models=())
     assert _refused(book(nothing), "hall").limit == Limit.MODEL
+
+
+@pytest.mark.parametrize(("mixed", "refused"), [(("boss", "vera"), False), (("vera", "boss", "guest"), True)])
+def test_a_mix_may_hold_no_voice_that_the_plan_does_not_list(mixed: tuple[str, ...], refused: bool) -> None:
+    now = book(account(voices=("vera", "boss")))
+    answer = decide(now, replace(reserve(1, 50, "hall"), mixed_voices=mixed), NOW_US)
+    assert (isinstance(answer, Denied) and answer.limit is Limit.VOICE) == refused
 
 
 def test_the_last_unit_can_be_taken_and_not_one_more() -> None:

@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY
 from odea_contracts import quota
 from odea_contracts.base import Endpoint, Message
 from odea_contracts.errors import ErrorCode, Failure, failure
+from odea_contracts.minimax import MiniMax, TimbreWeight
 from odea_contracts.quota import Outcome, Settle
 from odea_contracts.synth import Speak
 from odea_runtime.background import running
@@ -101,6 +102,15 @@ async def test_a_reservation_says_who_and_how_much() -> None:
     assert (asked.accounts, asked.units, asked.lease_ms) == (("ten_1", "key_1"), 12, 1000)
     assert (asked.request_id, asked.tenant_id, asked.key_id) == ("req_1", "ten_1", "key_1")
     assert (hold.hold_id, hold.units) == (asked.hold_id, 12)
+
+
+async def test_a_reservation_names_every_voice_that_will_be_heard() -> None:
+    bus = AnsweringBus(reserved)
+    mix = (TimbreWeight(voice_id="Boss", weight=30), TimbreWeight(voice_id="Guest", weight=70))
+    await meter_on(bus).reserve(msgspec.structs.replace(REQUEST, minimax=MiniMax(timbre_weights=mix)), 12)
+    [asked] = bus.asked
+    assert isinstance(asked, quota.Reserve)
+    assert (asked.voice, asked.mixed_voices) == ("Vera", ("Boss", "Guest"))
 
 
 async def test_every_reservation_has_an_id_of_its_own() -> None:

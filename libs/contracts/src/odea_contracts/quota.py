@@ -36,6 +36,7 @@ class Reserve(Message):
         characters: the length of the text, for plans that limit it.
         model: what is asked for, for plans that list what is allowed.
         voice: likewise.
+        mixed_voices: those that are mixed, likewise.
     """
 
     hold_id: HoldId
@@ -48,6 +49,7 @@ class Reserve(Message):
     characters: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     model: Label = ""
     voice: Label = ""
+    mixed_voices: Annotated[tuple[Label, ...], Meta(max_length=16)] = ()
 
 
 class Reserved(Message, tag_field="type", tag="reserved"):

@@ -145,7 +145,7 @@ def _outside_plan(account: Account, command: Reserve, _now_us: int) -> tuple[Lim
         return Limit.TEXT, account.account_id, None
     if account.models is not None and command.model not in account.models:
         return Limit.MODEL, account.account_id, None
-    if account.voices is not None and command.voice not in account.voices:
+    if account.voices is not None and not {command.voice, *command.mixed_voices} <= set(account.voices):
         return Limit.VOICE, account.account_id, None
     return None
 

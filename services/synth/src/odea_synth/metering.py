@@ -66,6 +66,7 @@ class Meter:
 
     async def reserve(self, request: Speak, units: int) -> Hold | Failure:
         """Hold `units` on the request's accounts, or say why not."""
+        mix = request.minimax.timbre_weights if request.minimax else None
         message = quota.Reserve(
             hold_id=new_uuid(),
             accounts=request.accounts,
@@ -77,6 +78,7 @@ class Meter:
             characters=len(request.input),
             model=request.model,
             voice=request.voice,
+            mixed_voices=tuple(part.voice_id for part in mix or ()),
         )
         asking = asyncio.create_task(self._reserve(message))
         try:
