@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import os
+import signal
 import sys
 import urllib.error
 import urllib.request
@@ -118,6 +119,17 @@ async def test_a_sentence_can_be_heard_in_each_format(house: House, account: str
     assert -30 < loudness_db < -10
     assert heard.tail.units == len(TEXT)
     assert (await house.books(asked)).charged == len(TEXT)
+
+
+async def test_a_request_to_read_anew_ends_nothing_where_there_is_no_file(
+    house: House, process: Process, account: str
+) -> None:
+    """SIGHUP by itself ends a process."""
+    assert process.child
+    pid = process.child.pid
+    process.child.send_signal(signal.SIGHUP)
+    await house.hear(request(account, TEXT, voice="alloy"))
+    assert (process.child.pid, process.child.returncode) == (pid, None)
 
 
 async def test_lists_come_from_the_voice(house: House) -> None:

@@ -5,10 +5,13 @@ import os
 
 from odea_runtime.service import main
 from odea_synth.app import serve
+from odea_synth.routing.file import heed_no_reload
 from odea_synth.settings import SynthSettings
 
 
 async def _serve(settings: SynthSettings, stop: asyncio.Event) -> None:
+    # Also before there is a file to read anew, and where there is none.
+    heed_no_reload()
     # Credentials of providers stand in variables that the routing names.
     await serve(settings, os.environ, stop)
 

@@ -22,6 +22,11 @@ _RELOADS = Counter("odea_synth_routing_reloads_total", "Routing files that were 
 _GOOD = Gauge("odea_synth_routing_good", "1 if the routing file as it is now is in force, 0 if it can't be used")
 
 
+def heed_no_reload() -> None:
+    """Let SIGHUP do nothing, where by itself it ends a process: who asks to read anew does not ask to stop."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 class RoutingFile:
     """Watches one file.
 
@@ -62,6 +67,7 @@ class RoutingFile:
                 await self._reload(switchboard)
         finally:
             loop.remove_signal_handler(signal.SIGHUP)
+            heed_no_reload()
 
     async def _changed(self) -> None:
         while not self._asked.is_set() and await asyncio.to_thread(self._stamp) == self._seen:
