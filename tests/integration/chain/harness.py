@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 from faststream.nats import NatsRouter
@@ -61,9 +62,9 @@ class Chain:
 
 @asynccontextmanager
 async def open_chain(
-    nats_url: str, databases: Databases, *, delays: Delays | None = None, pieces: int = 4
+    nats_url: str, databases: Databases, *, delays: Delays | None = None, pieces: int = 4, **config: Any
 ) -> AsyncGenerator[Chain]:
-    """Serve until the block is left."""
+    """Serve until the block is left; `config` is what the routing says of the provider."""
     upstream = FakeOpenAI(delays=delays, pieces=pieces)
     async with serving(upstream.app) as url:
         options = OpenAIOptions(
@@ -72,7 +73,7 @@ async def open_chain(
             upstream=UpstreamOptions(streams_max=STREAMS_MAX),
         )
         settings = synth_settings(nats_url, await databases.create("synth"))
-        serve_synth = with_provider(OpenAIProvider(options), settings)
+        serve_synth = with_provider(OpenAIProvider(options), settings, **config)
         async with open_house(settings, await databases.create("quota"), serve_synth) as house:
             account = await house.open_account(10**9)
             async with knowing(nats_url, account) as key, running(settings_for(nats_url)) as gateway:

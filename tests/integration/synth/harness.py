@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -25,7 +25,7 @@ from odea_runtime.streams import RefusedError
 from odea_synth.app import Source, serve_routing
 from odea_synth.providers.base import Provider
 from odea_synth.settings import SynthSettings
-from support.routing import routing_of
+from support.routing import provider_plan, routing_of
 from support.scripted import ScriptedProvider, spoken
 from support.waiting import until
 
@@ -212,9 +212,10 @@ def quota_settings(nats_url: str, dsn: str) -> QuotaSettings:
     return load(QuotaSettings, environ)
 
 
-def with_provider(provider: Provider, settings: SynthSettings) -> Serve:
-    """The synth service in this process, speaking with `provider`."""
+def with_provider(provider: Provider, settings: SynthSettings, **config: Any) -> Serve:
+    """The synth service in this process, speaking with `provider` as `config` says; see `provider_plan`."""
     plan = routing_of(provider.name)
+    plan = replace(plan, providers={provider.name: provider_plan(provider.name, **config)})
     return partial(serve_routing, Source(plan=plan), settings, make=lambda _: provider)
 
 

@@ -16,7 +16,7 @@ from odea_contracts.errors import ErrorCode
 from odea_contracts.synth import BreakerChanged, BreakerState, Speak, SpeechEvent
 from odea_runtime.streams import RefusedError
 from odea_synth.app import Source, serve_routing
-from odea_synth.providers.base import ErrorClass, ProviderError
+from odea_synth.providers.base import ErrorClass, ProviderError, SourceFormat, Utterance
 from odea_synth.routing.reading import ProviderPlan
 from support.databases import Databases
 from support.routing import routing_of
@@ -99,6 +99,27 @@ async def test_the_next_provider_speaks_and_the_caller_sees_that(
     assert (await house.books(asked)).charged == 9
     [row] = await house.rows(asked)
     assert (row["provider"], row["attempts"], row["fallback"]) == ("second", 2, True)
+
+
+async def test_a_provider_that_cannot_speak_this_is_passed_over(
+    house: House, account: str, first: ScriptedProvider, second: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit that one provider has is no reason to refuse what the next one can speak. It holds for that one alone."""
+
+    def source_format(_utterance: Utterance) -> SourceFormat:
+        raise fault(ErrorClass.CALLER, param="speed")
+
+    monkeypatch.setattr(first, "source_format", source_format)
+    asked = request(account, "Too fast for the first.")
+    second.announce(asked.input, spoken(9))
+    heard = await house.hear(asked)
+    assert (heard.head.provider, heard.head.units_held) == ("second", 2 * len(asked.input))
+    [row] = await until_logged(house, asked)
+    assert (row["provider"], row["attempts"]) == ("second", 1)
+    monkeypatch.setattr(second, "source_format", source_format)
+    with pytest.raises(RefusedError) as refused:
+        await house.hear(request(account, "Too fast for both."))
+    assert (refused.value.failure.code, refused.value.failure.param) == (ErrorCode.INVALID_VALUE, "speed")
 
 
 async def test_more_is_held_before_a_provider_is_asked_that_may_bill_more(
