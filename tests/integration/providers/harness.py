@@ -31,6 +31,8 @@ _MODELS = {
 class Said:
     """What came of an utterance."""
 
+    accepted_units: int = 0
+    """Billed before there was any audio."""
     chunks: list[Chunk] = field(default_factory=list[Chunk])
     error: ProviderError | None = None
 
@@ -49,8 +51,11 @@ async def say(provider: Provider, utterance: Utterance) -> Said:
     said = Said()
     try:
         async for chunk in provider.stream(utterance):
-            assert chunk.audio or said.chunks, "the first chunk has audio"
-            said.chunks.append(chunk)
+            if chunk.audio or said.chunks:
+                said.chunks.append(chunk)
+            else:
+                assert chunk.billed_units, "there is nothing else to tell before the audio"
+                said.accepted_units = chunk.billed_units
     except ProviderError as error:
         said.error = error
     return said

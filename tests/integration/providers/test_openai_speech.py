@@ -90,13 +90,26 @@ async def test_a_stream_that_is_left_is_closed_within_a_second() -> None:
     async with openai(fake) as provider:
         stream = provider.stream(words())
         async with asyncio.timeout(5):
-            chunk = await anext(stream)
-        assert chunk.audio == fake.heard[0].audio
+            accepted, chunk = await anext(stream), await anext(stream)
+        assert (accepted.audio, chunk.audio) == (b"", fake.heard[0].audio)
         await stream.aclose()
         async with asyncio.timeout(1):
             await fake.heard[0].ended.wait()
         assert fake.heard[0].left
         assert chunk.billed_units == fake.billed_units
+
+
+async def test_what_is_billed_is_told_before_there_is_audio() -> None:
+    """P2: whoever leaves now is charged for it."""
+    fake = FakeOpenAI()
+    fake.behaviours.append(Behaviour(end=End.STALL, pieces_before_end=0))
+    async with openai(fake) as provider:
+        stream = provider.stream(words())
+        async with asyncio.timeout(5):
+            chunk = await anext(stream)
+        assert (chunk.audio, chunk.billed_units) == (b"", fake.billed_units)
+        assert fake.billed_units == len(words().text)
+        await stream.aclose()
 
 
 async def test_another_credential_speaks_for_one_that_is_refused() -> None:

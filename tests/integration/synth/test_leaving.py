@@ -7,6 +7,7 @@ import pytest
 from integration.synth.caller import request
 from integration.synth.harness import Books, House
 from odea_contracts.synth import CancelReason
+from odea_synth.providers.base import Chunk
 from support.scripted import ScriptedProvider, spoken
 from support.waiting import until
 
@@ -76,6 +77,30 @@ async def test_a_caller_who_leaves_before_anything_was_billed_pays_nothing(
     async with asyncio.timeout(5.0):
         await performance.closed.wait()
     assert await house.books(asked) == Books(kind="released", logged="client_gone")
+
+
+async def test_a_caller_who_leaves_before_the_first_audio_pays_what_was_billed_for_that(
+    house: House, provider: ScriptedProvider, account: str
+) -> None:
+    asked = request(account, "This is billed before it is heard.")
+    waits = asyncio.Event()
+
+    async def wait() -> None:
+        waits.set()
+        await asyncio.Event().wait()
+
+    provider.announce(asked.input, Chunk(audio=b"", billed_units=9), wait)
+    async with house.speak(asked) as stream:
+        await waits.wait()
+        await stream.cancel(CancelReason.CLIENT_GONE)
+    assert await house.books(asked) == Books(
+        kind="settled",
+        outcome="client_left",
+        charged=9,
+        provider_units=9,
+        logged="client_gone",
+        logged_provider_units=9,
+    )
 
 
 async def test_a_fault_of_the_receiver_is_written_off(house: House, provider: ScriptedProvider, account: str) -> None:

@@ -43,13 +43,22 @@ class Story:
 
     Attributes:
         attempts: how often a provider was asked.
+        asked: whose turn it was last.
+        unheard_units: what that one has billed without any audio yet.
         lost_units: what providers billed for attempts that failed.
         failures: what each route would tell the caller.
     """
 
     attempts: int = 0
+    asked: Route | None = None
+    unheard_units: int = 0
     lost_units: int = 0
     failures: list[Failure] = field(default_factory=list[Failure])
+
+    def lose(self, billed_units: int) -> None:
+        """The attempt failed that had billed so much, or what is noted as unheard."""
+        self.lost_units += max(billed_units, self.unheard_units)
+        self.unheard_units = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -182,6 +191,7 @@ class Opener:
         permit = line.breaker.enter()
         stack.callback(permit.leave)
         self.story.attempts += 1
+        self.story.asked = route
         chunks = await stack.enter_async_context(aclosing(route.provider.stream(route.utterance)))
         try:
             first = await self._first(line, chunks)
@@ -200,6 +210,7 @@ class Opener:
         except TimeoutError:
             if left_s < line.first_audio_s:
                 # The caller's time is over before the provider's own: that says nothing about the provider (P8).
+                self.story.lose(0)
                 raise NoAudioError(failure(ErrorCode.DEADLINE_EXCEEDED)) from None
             raise slow("The speech provider did not answer in time.") from None
         if first is None:
@@ -207,17 +218,12 @@ class Opener:
         return first
 
     async def _first_with_audio(self, chunks: AsyncGenerator[Chunk]) -> Chunk | None:
-        billed_units = 0
-        spoke = False
-        try:
-            async for chunk in chunks:
-                if chunk.audio:
-                    spoke = True
-                    return chunk
-                billed_units = chunk.billed_units
-        finally:
-            if not spoke:
-                self.story.lost_units += billed_units
+        async for chunk in chunks:
+            if chunk.audio:
+                self.story.unheard_units = 0
+                return chunk
+            # Stays where it is if the caller leaves now: that is what the caller pays (P2).
+            self.story.unheard_units = chunk.billed_units
         return None
 
     def _left_s(self) -> float:
@@ -248,7 +254,7 @@ class Opener:
             trace_id=error.trace_id,
         )
         _ATTEMPTS.labels(name, error.error_class.value).inc()
-        self.story.lost_units += error.billed_units
+        self.story.lose(error.billed_units)
         told = provider_failure(error)
         if error.error_class not in _ELSEWHERE:
             raise NoAudioError(told)

@@ -215,6 +215,7 @@ class Speaker:
 
     async def _conclude(self, speech: Speech) -> None:
         """End the hold, unless it was settled already, and record how the speech went."""
+        speech.include_unheard()
         if speech.units_settled is None:
             speech.units_settled = await self._end_hold(speech)
         if speech.billed_units:

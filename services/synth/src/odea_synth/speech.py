@@ -52,6 +52,11 @@ class Speech:
         """What all providers billed that were asked."""
         return self.billed_units + self.story.lost_units
 
+    def include_unheard(self) -> None:
+        """If it ended while a provider was asked that had billed but sent nothing yet: that one spoke, and billed."""
+        if self.story.unheard_units and self.story.asked:
+            self.route, self.billed_units = self.story.asked, self.story.unheard_units
+
     @property
     def duration_ms(self) -> int:
         """How long it has taken."""

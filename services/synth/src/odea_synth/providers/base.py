@@ -58,8 +58,8 @@ class Chunk:
     """The next audio of an utterance.
 
     Attributes:
-        audio: bytes in the provider's `source_format`; may end inside a sample. Empty only in a last chunk that has
-            nothing else to tell than units or timings, and never in the first.
+        audio: bytes in the provider's `source_format`; may end inside a sample. Empty only where there is nothing
+            else to tell than units or timings: before the first audio, once billed work has begun, and in a last chunk.
         billed_units: what the provider will have billed in all if nothing is read after this chunk. Never falls and
             keeps within `bound_units`, but for the last chunk: it has the provider's own figure, whatever that is.
         timings: when words or sentences are heard, if that was asked for: in order, each given once, none longer than

@@ -137,6 +137,8 @@ class OpenAIProvider:
                     refused = await read_body(response, _ERROR_BODY_BYTES_MAX)
                     raise refusal(response, refused, self._options, trace_id=trace_id)
                 units = self._units(response, units)
+                # It has begun to work, which is what it bills, whether the caller waits for audio or not.
+                yield Chunk(audio=b"", billed_units=units)
                 try:
                     async with aclosing(self._audio(response, self.source_format(utterance))) as parts:
                         async for part in parts:
