@@ -165,6 +165,21 @@ bench *args:
 bench-quick *args:
     PYTHONPATH=tests uv run python -m bench speed --quick "$@"
 
+# Beside LiteLLM's proxy from PyPI, in an environment of its own, at the same upstream
+[group('measure')]
+bench-peers *args:
+    PYTHONPATH=tests uv run python -m bench peers "$@"
+
+# Kill, stop and restart everything under load, by a schedule that a seed decides: just chaos --seed 7
+[group('measure')]
+chaos *args:
+    PYTHONPATH=tests uv run python -m bench chaos "$@"
+
+# Ten minutes of load with errors in it; nothing may be more at the end than after the first minute
+[group('measure')]
+soak *args:
+    PYTHONPATH=tests uv run python -m bench soak "$@"
+
 # How fast the ledger is, beside its floors
 [group('measure')]
 bench-quota *args:

@@ -14,7 +14,7 @@ import httpx
 import msgspec
 import psutil
 
-from bench.records import LoadPlan, LoadResult
+from bench.records import Caller, LoadPlan, LoadResult
 from bench.upstream import Control
 
 TESTS = Path(__file__).parents[1]
@@ -47,6 +47,14 @@ class UpstreamHandle:
     def __init__(self, url: str, pid: int) -> None:
         self.url = url
         self.pid = pid
+
+    def callers(self, connections: int) -> tuple[Caller, ...]:
+        """Nobody in particular."""
+        return (Caller(tenant_id="upstream", key="bench", connections=connections),)
+
+    def costs(self) -> dict[str, "Cost"]:
+        """Its own cost is told beside everybody's."""
+        return {}
 
     async def control(self, control: Control) -> None:
         """Be like that from now on."""

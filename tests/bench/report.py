@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from bench.figures import Figures, Machine
 from bench.house import SERVICES, SUPERVISOR
 from bench.money import Verdict
-from bench.speed import BARE, ODEA, UPSTREAM, Run
+from bench.speed import BARE, LITELLM, ODEA, UPSTREAM, Run
 
 LISTED_MAX = 10
 MEMORY_GOAL_MB = 450
@@ -32,11 +32,11 @@ class Goal:
     met: bool | None
 
 
-def report(run: Run, machine: Machine, title: str) -> str:
+def report(run: Run, machine: Machine, title: str, note: str = "") -> str:
     """All of it."""
     parts = [
         f"# {title}\n",
-        f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC.\n",
+        f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC. {note}\n",
         "## Goals\n",
         _goals_table(goals(run)),
         "## Money\n",
@@ -166,7 +166,7 @@ def _figures_table(figures: Iterable[Figures]) -> str:
 
 
 def _charts(run: Run) -> str:
-    targets = [target for target in (ODEA, BARE) if any(f.target == target for f in run.figures)]
+    targets = [target for target in (ODEA, BARE, LITELLM) if any(f.target == target for f in run.figures)]
     counts = sorted({f.connections for f in run.figures if f.upstream_ms == 0 and f.target == ODEA})
     rates = {target: [_or_nothing(run.of(target, count, 0), "per_s") for count in counts] for target in targets}
     tails = {target: [_or_nothing(run.of(target, count, 0), "p95") for count in counts] for target in targets}

@@ -4,11 +4,10 @@ It ends with the money: two more loads on Odea, one with a tenant whose limit ru
 upstream and clients fail in every way, and then every request of the whole run is accounted for.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
-from bench.bare.chain import READY_ID, BareChain
 from bench.books import Watch, read_books, watching
 from bench.figures import Figures, figures
 from bench.house import TIGHT_UNITS, House, opened
@@ -21,6 +20,7 @@ from odea_local.embedded import EmbeddedStack
 ODEA: Final = "odea"
 BARE: Final = "bare"
 UPSTREAM: Final = "upstream"
+LITELLM: Final = "litellm"
 TROUBLE: Final[Mapping[Wish, float]] = dict.fromkeys(sorted(UPSTREAM_FAULTS | LEAVING), 0.05)
 
 
@@ -57,6 +57,12 @@ QUICK: Final = Programme(
     ),
     seconds=5,
 )
+BESIDE_LITELLM: Final = Programme(
+    phases=tuple(Phase(connections=count, upstream_ms=0, targets=(ODEA, LITELLM)) for count in (1, 50, 200)),
+    seconds=6,
+)
+LITELLM_WORKERS: Final = Programme(phases=(Phase(connections=50, upstream_ms=0, targets=(LITELLM,)),), seconds=5)
+"""Which number of workers serves it best."""
 
 
 @dataclass(kw_only=True)
@@ -76,85 +82,98 @@ class Run:
         return next((f for f in self.figures if (f.target, f.connections, f.upstream_ms) == wanted), None)
 
 
-class Bench:
-    """Everything that a programme needs, running."""
+class Target(Protocol):
+    """Something that speaks, and what it costs."""
 
-    def __init__(self, house: House, bare: BareChain, upstream: UpstreamHandle) -> None:
-        self.house = house
-        self._bare = bare
+    @property
+    def url(self) -> str:
+        """Where it is asked."""
+        ...
+
+    def callers(self, connections: int) -> tuple[Caller, ...]:
+        """Whoever may ask it, with so many connections together."""
+        ...
+
+    def costs(self) -> dict[str, Cost]:
+        """What each of its processes has cost so far."""
+        ...
+
+
+class Bench:
+    """Puts loads on targets that share an upstream."""
+
+    def __init__(self, targets: Mapping[str, Target], upstream: UpstreamHandle) -> None:
+        self._targets = targets
         self._upstream = upstream
         self._numbers = 0
-        self._others = {_plan_of(READY_ID)}
-        """Plans whose requests were none of Odea's."""
 
     async def measure(self, run: Run, phase: Phase, seconds: float) -> None:
-        """Put a phase's load on each of its targets."""
-        for target in phase.targets:
-            url, callers = self._place(target, phase.connections)
-            plan = LoadPlan(name=self._name(target), url=url, callers=callers, seconds=seconds)
+        """Put a phase's load on each of its targets that is there."""
+        for name, target in self._targets.items():
+            if name not in phase.targets:
+                continue
+            plan = LoadPlan(
+                name=self._name(name), url=target.url, callers=target.callers(phase.connections), seconds=seconds
+            )
             await self._upstream.control(Control(first_s=phase.upstream_ms / 1000))
             before = self._costs(target)
             result = await load(plan)
-            run.figures.append(figures(target, phase.upstream_ms, result, before, self._costs(target)))
-            if target == ODEA:
+            run.figures.append(figures(name, phase.upstream_ms, result, before, self._costs(target)))
+            if name == ODEA:
                 run.records += result.records
-            else:
-                self._others.add(plan.name)
 
-    async def run_out(self, run: Run, seconds: float) -> None:
+    async def run_out(self, run: Run, house: House, seconds: float) -> None:
         """A tenant's limit runs out while others go on."""
         await self._upstream.control(Control())
-        tight = await self.house.tight(TIGHT_UNITS, 20)
-        callers = (*self.house.callers(20), tight)
-        plan = LoadPlan(name=self._name("out"), url=self.house.url, callers=callers, seconds=seconds)
-        run.records += (await load(plan)).records
+        callers = (*house.callers(20), await house.tight(TIGHT_UNITS, 20))
+        run.records += (
+            await load(LoadPlan(name=self._name(ODEA), url=house.url, callers=callers, seconds=seconds))
+        ).records
 
-    async def trouble(self, run: Run, seconds: float) -> None:
+    async def trouble(self, run: Run, house: House, seconds: float) -> None:
         """Everything goes wrong that an upstream and a client can do."""
         await self._upstream.control(Control(first_s=0.05, between_s=0.02, sigma=0.5))
         plan = LoadPlan(
-            name=self._name("bad"), url=self.house.url, callers=self.house.callers(40), seconds=seconds, wishes=TROUBLE
+            name=self._name(ODEA), url=house.url, callers=house.callers(40), seconds=seconds, wishes=TROUBLE
         )
         run.records += (await load(plan)).records
+        await self._upstream.control(Control())
 
-    async def settle(self, run: Run, watch: Watch) -> None:
-        """Account for every request."""
-        counts = await self._upstream.counts()
-        made = {request_id: count for request_id, count in counts.items() if _plan_of(request_id) not in self._others}
-        books = await read_books(self.house)
-        run.verdict = judge(run.records, made, books, limits=self.house.limits, watch=watch)
-
-    def _place(self, target: str, connections: int) -> tuple[str, tuple[Caller, ...]]:
-        if target == ODEA:
-            return self.house.url, self.house.callers(connections)
-        if target == BARE:
-            return self._bare.url, self._bare.callers(connections)
-        return self._upstream.url, (Caller(tenant_id=UPSTREAM, key="bench", connections=connections),)
-
-    def _costs(self, target: str) -> dict[str, Cost]:
-        own = {UPSTREAM: alone(self._upstream.pid)}
-        if target == ODEA:
-            return {**self.house.costs(), **own}
-        return {**self._bare.costs(), **own} if target == BARE else own
+    def _costs(self, target: Target) -> dict[str, Cost]:
+        return {**target.costs(), "upstream": alone(self._upstream.pid)}
 
     def _name(self, target: str) -> str:
         self._numbers += 1
         return f"{target}-{self._numbers}"
 
 
-def _plan_of(request_id: str) -> str:
-    return request_id.partition(".")[0]
-
-
 async def measure(
-    programme: Programme, stack: EmbeddedStack, bare: BareChain, upstream: UpstreamHandle, run: Run
+    programme: Programme, stack: EmbeddedStack, others: Mapping[str, Target], upstream: UpstreamHandle, run: Run
 ) -> None:
-    """Do it all."""
+    """Do it all, and account for every request that was made of Odea."""
     async with opened(stack) as house, watching(house) as watch:
-        bench = Bench(house, bare, upstream)
+        bench = Bench({ODEA: house, **others}, upstream)
         for phase in programme.phases:
             await bench.measure(run, phase, programme.seconds)
-        await bench.run_out(run, programme.seconds)
-        await bench.trouble(run, programme.seconds)
-        await upstream.control(Control())
-        await bench.settle(run, watch)
+        await bench.run_out(run, house, programme.seconds)
+        await bench.trouble(run, house, programme.seconds)
+        run.verdict = await account(house, upstream, run.records, watch)
+
+
+async def measure_others(
+    programme: Programme, others: Mapping[str, Target], upstream: UpstreamHandle, run: Run
+) -> None:
+    """The same loads on others alone."""
+    bench = Bench(others, upstream)
+    for phase in programme.phases:
+        await bench.measure(run, phase, programme.seconds)
+
+
+async def account(
+    house: House, upstream: UpstreamHandle, records: Sequence[Record], watch: Watch, *, killed: bool = False
+) -> Verdict:
+    """Hold everything that was asked of a house against what it says, and against what the upstream made for it."""
+    counts = await upstream.counts()
+    made = {request_id: count for request_id, count in counts.items() if request_id.startswith(f"{ODEA}-")}
+    books = await read_books(house)
+    return judge(records, made, books, limits=house.limits, watch=watch, killed=killed)

@@ -137,6 +137,8 @@ class Connection(asyncio.Protocol):
             self._json(b"200 OK", msgspec.json.encode(self._upstream.counts))
         elif self._upstream.control.mood is Mood.GONE:
             self.cut()
+        elif not line.startswith(b"post /v1/audio/speech"):
+            self._json(b"404 Not Found", b"{}")
         else:
             self._speak(msgspec.json.decode(body, type=Asked).input)
 
