@@ -8,6 +8,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import click
 
@@ -38,7 +39,11 @@ from bench.speed import (
 def main() -> None:
     """Measure a whole stack of its own, in a temporary folder."""
     # So that whatever was started is ended, too, when we are asked to end.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGTERM, _leave)
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(1)
 
 
 @main.command()

@@ -128,7 +128,6 @@ async def watching(house: House) -> AsyncGenerator[Watch]:
             try:
                 connection = await asyncpg.connect(house.admin_dsn, port=PORT, timeout=5)
             except (OSError, asyncpg.PostgresError, TimeoutError):
-                # It may be down on purpose.
                 await asyncio.sleep(LOOK_S)
                 continue
             try:
@@ -136,6 +135,9 @@ async def watching(house: House) -> AsyncGenerator[Watch]:
                     await _look_once(connection, watch)
                     await asyncio.sleep(LOOK_S)
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+                # It may go down on purpose.
+                continue
+            finally:
                 connection.terminate()
 
     task = asyncio.create_task(look())

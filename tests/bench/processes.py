@@ -39,6 +39,8 @@ def started(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        if process.stdout:
+            process.stdout.close()
 
 
 class UpstreamHandle:

@@ -64,21 +64,24 @@ async def soak(stack: EmbeddedStack, upstream: UpstreamHandle, *, minutes: float
     records: list[Record] = []
     async with opened(stack) as house, watching(house) as watch:
         await upstream.control(USUAL)
-        for name, seconds in (("first", FIRST_S), ("rest", minutes * 60 - FIRST_S)):
-            plan = LoadPlan(
-                name=f"{ODEA}-{name}",
-                url=house.url,
-                callers=house.callers(connections),
-                seconds=max(seconds, 1.0),
-                wishes=dict.fromkeys(sorted(UPSTREAM_FAULTS | LEAVING), 0.03),
-            )
-            records += (await load(plan)).records
-            if name == "first":
-                first = await rested(house)
+        records += await _load(house, "first", FIRST_S, connections)
+        first = await rested(house)
+        records += await _load(house, "rest", max(1.0, minutes * 60 - FIRST_S), connections)
         last = await rested(house)
         verdict = await account(house, upstream, records, watch)
     faults = (*verdict.faults, *compare(first, last))
     return Soak(first=first, last=last, requests=len(records), minutes=minutes, faults=faults, verdict=verdict)
+
+
+async def _load(house: House, name: str, seconds: float, connections: int) -> tuple[Record, ...]:
+    plan = LoadPlan(
+        name=f"{ODEA}-{name}",
+        url=house.url,
+        callers=house.callers(connections),
+        seconds=seconds,
+        wishes=dict.fromkeys(sorted(UPSTREAM_FAULTS | LEAVING), 0.03),
+    )
+    return (await load(plan)).records
 
 
 def compare(first: Look, last: Look) -> list[str]:

@@ -15,9 +15,19 @@ REFUSED = b'HTTP/1.1 429 No\r\nRetry-After: 7\r\nContent-Length: 26\r\n\r\n{"err
 
 @asynccontextmanager
 async def server(reply: Callable[[asyncio.StreamWriter], Awaitable[None]]) -> AsyncGenerator[Connection]:
+    ended = asyncio.Event()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        await reply(writer)
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            await reply(writer)
+            # Until the client goes.
+            await reader.read()
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+            ended.set()
 
     running = await asyncio.start_server(serve, "127.0.0.1", 0)
     host, port = running.sockets[0].getsockname()
@@ -26,6 +36,7 @@ async def server(reply: Callable[[asyncio.StreamWriter], Awaitable[None]]) -> As
         yield connection
     finally:
         connection.close()
+        await ended.wait()
         running.close()
 
 
@@ -62,7 +73,7 @@ async def test_a_refusal_with_its_code_and_when_to_come_back() -> None:
 async def test_a_cut_body_is_broken(sent: bytes) -> None:
     async def reply(writer: asyncio.StreamWriter) -> None:
         writer.write(sent)
-        writer.close()
+        writer.write_eof()
 
     async with server(reply) as connection:
         assert (await ask(connection)).end is End.BROKEN
@@ -70,7 +81,7 @@ async def test_a_cut_body_is_broken(sent: bytes) -> None:
 
 async def test_no_answer_is_lost_and_silence_is_hung() -> None:
     async def close(writer: asyncio.StreamWriter) -> None:
-        writer.close()
+        writer.write_eof()
 
     async def nothing(writer: asyncio.StreamWriter) -> None:
         await writer.drain()
