@@ -19,10 +19,12 @@ CANARIES = {
     "shapeless": "canaryWithoutAnyShape",
     "local": "canary-in-a-local-variable",
     "bearer": "canary-bearer",
+    "row": "canary-in-a-row",
 }
 SCRIPT = """
 import logging, os, sys
 import structlog
+from asyncpg.exceptions import PostgresError
 from pydantic import SecretStr
 from odea_runtime.service import main
 from odea_runtime.settings import DatabaseSettings
@@ -36,6 +38,10 @@ async def fail(settings, stop):
     headers = {"Authorization": "Bearer canary-bearer"}
     structlog.get_logger().error("refused", headers=headers, key=os.environ["CANARY_KEY"])
     logging.getLogger("asyncpg").error("cannot reach %s", settings.database_url.get_secret_value())
+    try:
+        raise PostgresError.new({"S": "ERROR", "C": "22P02", "M": "invalid input: canary-in-a-row"})
+    except PostgresError:
+        structlog.get_logger().exception("a row")
     try:
         raise ConnectionError(settings.nats_url.get_secret_value(), settings.nats_seed.get_secret_value())
     except ConnectionError as cause:
@@ -73,10 +79,11 @@ def run(folder: Path, command: str, **environ: str) -> subprocess.CompletedProce
 def test_a_report_says_what_failed_and_tells_no_secret(tmp_path: Path, sentry: Reports) -> None:
     ended = run(tmp_path, "fail", ODEA_SENTRY_DSN=sentry.dsn)
     assert ended.returncode == 1
-    assert len(sentry.bodies) == 3
+    assert len(sentry.bodies) == 4
     for told in (
         "refused",
         "cannot reach",
+        "[values]",
         "stopped by a fault",
         "RuntimeError",
         "ConnectionError",

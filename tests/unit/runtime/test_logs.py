@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import pytest
 import structlog
+from asyncpg.exceptions import DataError, PostgresError
 
 from odea_contracts.keytext import encode_secret, format_key
 from odea_runtime.logs import redact, redact_text
@@ -284,3 +285,40 @@ def test_only_errors_when_only_errors_are_asked_for(configure: Configure) -> Non
     logging.getLogger("some.package").warning("others")
     structlog.get_logger().error("it")
     assert [line["event"] for line in caught.lines()] == ["it"]
+
+
+def database_error(code: str, **fields: str) -> Exception:
+    return PostgresError.new({"S": "ERROR", "C": code, **fields})
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        database_error("23514", M='violates "named"', D="Failing row contains (17, first line\nsecond magpie line)."),
+        database_error("23505", M="duplicate key", D="Key (name)=(magpie) already exists."),
+        database_error("22P02", M='invalid input syntax for type integer: "magpie"'),
+        DataError("invalid input for query argument $1: 'magpie' (expected int)"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_row_in_an_error_of_the_database_is_masked(configure: Configure, error: Exception) -> None:
+    """P6: even where it led to another error, or came with others."""
+    caught = configure()
+    group = RuntimeError("it failed")
+    group.__cause__ = ExceptionGroup("together", [error])
+    try:
+        raise group
+    except RuntimeError:
+        structlog.get_logger().exception("handler failed")
+    assert type(error).__name__ in caught.line()["exception"]
+    assert "magpie" not in caught.text
+    assert "[values]" in caught.text
+
+
+def test_what_the_database_says_of_itself_is_kept(configure: Configure) -> None:
+    caught = configure()
+    try:
+        raise database_error("42P01", M='relation "keys.keys" does not exist')
+    except PostgresError:
+        structlog.get_logger().exception("handler failed")
+    assert 'relation "keys.keys" does not exist' in caught.line()["exception"]

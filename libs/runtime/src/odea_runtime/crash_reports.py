@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import SecretStr
 
 from odea_runtime.logs import redact
+from odea_runtime.row_values import without_values
 
 if TYPE_CHECKING:
     from sentry_sdk.types import Event, Hint
@@ -78,10 +79,16 @@ class _Reporter(logging.Handler):
         if isinstance(error, (BaseException, tuple)):
             options = sentry_sdk.get_client().options
             event, hint = event_from_exception(exc_info_from_error(cast("BaseException", error)), options)
+            _forget_values(event, error[1] if isinstance(error, tuple) else error)
         event["level"] = "fatal" if record.levelno >= logging.CRITICAL else "error"
         event["logentry"] = {"message": str(logged.pop("event", ""))}
         event["extra"] = logged
         sentry_sdk.capture_event(event, hint)
+
+
+def _forget_values(event: "Event", error: BaseException | None) -> None:
+    for one in event.get("exception", {}).get("values", []):
+        one["value"] = without_values(str(one.get("value") or ""), error)
 
 
 def _scrubbed(event: "Event", _hint: "Hint") -> "Event | None":

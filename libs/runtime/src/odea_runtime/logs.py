@@ -10,12 +10,15 @@ import logging
 import math
 import re
 import sys
+import traceback
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, TextIO, cast
 
 import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
+
+from odea_runtime.row_values import without_values
 
 _MASK = "[redacted]"
 SENSITIVE_NAMES = re.compile(
@@ -91,6 +94,10 @@ def _redact_event(_logger: WrappedLogger, _method: str, event: EventDict) -> Eve
     return cast("EventDict", redact(event))
 
 
+def _stack(exc_info: ExcInfo) -> str:
+    return without_values("".join(traceback.format_exception(*exc_info)).rstrip("\n"), exc_info[1])
+
+
 def configure(service: str, *, log_format: str = "json", level: str = "info") -> None:
     """Send the logs of this process, and of the libraries in it, to stderr."""
     shared: list[Processor] = [
@@ -100,7 +107,7 @@ def configure(service: str, *, log_format: str = "json", level: str = "info") ->
         _service_name(service),
     ]
     without_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
-    last: list[Processor] = [structlog.processors.format_exc_info, without_meta]
+    last: list[Processor] = [structlog.processors.ExceptionRenderer(_stack), without_meta]
     if log_format == "json":
         last += [_redact_event, structlog.processors.JSONRenderer()]
     else:
