@@ -33,6 +33,8 @@ def test_every_value_is_taken_from_its_variable() -> None:
         "ODEA_LOG_FORMAT": "pretty",
         "ODEA_LOG_LEVEL": "debug",
         "ODEA_TASKS_MAX": "7",
+        "ODEA_TRACE_RATIO": "0.5",
+        "ODEA_TRACE_QUEUE_MAX": "9",
         "ODEA_CALL_TIMEOUT_S": "0.25",
         "ODEA_DRAIN_S": "3",
         "ODEA_DATABASE_POOL_MAX": "5",
@@ -49,6 +51,10 @@ def test_every_value_is_taken_from_its_variable() -> None:
         "drain_s": 3.0,
         "database_pool_max": 5,
         "database_timeout_s": 0.5,
+        "otlp_endpoint": None,
+        "otlp_headers": None,
+        "trace_ratio": 0.5,
+        "trace_queue_max": 9,
         "nats_seed": None,
         "sentry_dsn": None,
         "nats_tls_ca_file": None,
@@ -209,3 +215,18 @@ def test_a_time_limit_is_a_number_above_nothing(value: str) -> None:
     """P10: a limit that limits nothing is no limit."""
     [fault] = faults_of(NATS | {"ODEA_CALL_TIMEOUT_S": value}, Settings)
     assert fault.startswith("ODEA_CALL_TIMEOUT_S: ")
+
+
+def test_standard_variables_stand_for_ours_unless_those_are_given(tmp_path: Path) -> None:
+    standard = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://standard:4318"}
+    file = tmp_path / "endpoint"
+    file.write_text("http://file:4318\n")
+    given = {
+        "standard": {},
+        "ours": {"ODEA_OTLP_ENDPOINT": "http://ours:4318"},
+        "file": {"ODEA_OTLP_ENDPOINT_FILE": str(file)},
+    }
+    for name, environ in given.items():
+        endpoint = load(Settings, NATS | standard | environ).otlp_endpoint
+        assert endpoint is not None
+        assert endpoint.get_secret_value() == f"http://{name}:4318"

@@ -18,7 +18,15 @@ from odea_contracts import subjects, synth
 from odea_contracts.base import Endpoint, Message
 from odea_contracts.catalogue import ENDPOINTS, EVENTS, NOTICES
 from odea_contracts.errors import Failure
-from odea_contracts.synth import FRAME_BYTES_MAX, HEADER_DEADLINE_MS, HEADER_FRAME, HEADER_REQUEST_ID, HEADER_SEQ, Frame
+from odea_contracts.synth import (
+    FRAME_BYTES_MAX,
+    HEADER_DEADLINE_MS,
+    HEADER_FRAME,
+    HEADER_REQUEST_ID,
+    HEADER_SEQ,
+    HEADER_TRACEPARENT,
+    Frame,
+)
 from odea_gateway.documentation import complete, openapi_config
 from odea_gateway.routes import HANDLERS
 from odea_local.metrics import metrics_page
@@ -41,6 +49,10 @@ _REQUEST_HEADERS: Final[Json] = {
             "type": "string",
             "pattern": "^[0-9]{1,16}$",
             "description": "Unix milliseconds: until when the sender waits; later the request is dropped",
+        },
+        HEADER_TRACEPARENT: {
+            "type": "string",
+            "description": "W3C Trace Context: the span that the request belongs to",
         },
     },
 }

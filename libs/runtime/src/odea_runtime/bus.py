@@ -26,6 +26,7 @@ from prometheus_client import Counter, Histogram
 from odea_contracts.base import Endpoint, Message
 from odea_contracts.subjects import inbox_prefix, streams_prefix
 from odea_contracts.synth import HEADER_DEADLINE_MS, HEADER_REQUEST_ID
+from odea_runtime import tracing
 from odea_runtime.settings import Settings
 
 RequestT = TypeVar("RequestT", bound=Message)
@@ -212,7 +213,8 @@ class Bus:
         began = time.perf_counter()
         outcome = "ok"
         try:
-            return await self._call(endpoint, request, timeout_s or self._timeout_s, request_id)
+            with tracing.calling(endpoint.subject):
+                return await self._call(endpoint, request, timeout_s or self._timeout_s, request_id)
         except BusError as error:
             outcome = error.outcome
             raise
@@ -225,7 +227,7 @@ class Bus:
     ) -> ReplyT:
         if not self.connected:
             raise DisconnectedError(endpoint.subject)
-        headers = {HEADER_DEADLINE_MS: str(int((time.time() + timeout_s) * 1000))}
+        headers = {HEADER_DEADLINE_MS: str(int((time.time() + timeout_s) * 1000)), **tracing.headers()}
         request_id = request_id or structlog.contextvars.get_contextvars().get("request_id")
         if request_id:
             headers[HEADER_REQUEST_ID] = request_id

@@ -16,6 +16,7 @@ import structlog
 from asyncpg.pool import PoolConnectionProxy
 from prometheus_client import Counter, Gauge
 
+from odea_runtime import tracing
 from odea_runtime.bus import UnavailableError
 from odea_runtime.settings import DatabaseSettings
 
@@ -75,6 +76,7 @@ class Database:
 
     async def start(self) -> None:
         """Make the pool. Connections are opened when they are needed, so this works while the database is down."""
+        tracing.trace_statements()
         timeout_ms = int(self._settings.database_timeout_s * 1000)
         _MAX.set(self._settings.database_pool_max)
         self._pool = await asyncpg.create_pool(

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import structlog
 
-from odea_runtime import crash_reports, logs
+from odea_runtime import crash_reports, logs, tracing
 from odea_runtime.known_secrets import secrets_of
 from odea_runtime.settings import EXIT_CONFIG, Settings, SettingsError, load
 
@@ -48,6 +48,11 @@ def main(service: str, settings_type: type[S], commands: dict[str, Run[S]]) -> N
         print(f"odea {service}: unusable settings\nODEA_SENTRY_DSN: is no DSN", file=sys.stderr)  # noqa: T201
         sys.exit(EXIT_CONFIG)
     try:
+        tracing.configure(service, settings)
+    except ValueError as error:
+        print(f"odea {service}: unusable settings\nODEA_OTLP_ENDPOINT or _HEADERS: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(EXIT_CONFIG)
+    try:
         asyncio.run(_until_signalled(command, settings))
     except SettingsError as error:
         # A file that the settings name, for example.
@@ -57,6 +62,7 @@ def main(service: str, settings_type: type[S], commands: dict[str, Run[S]]) -> N
         log.exception("stopped by a fault")
         sys.exit(1)
     finally:
+        tracing.flush()
         crash_reports.flush()
 
 

@@ -21,6 +21,7 @@ from odea_contracts.base import Endpoint, Message
 from odea_contracts.errors import ErrorCode, Failure, failure
 from odea_contracts.subjects import is_reply_address
 from odea_contracts.synth import HEADER_DEADLINE_MS, HEADER_REQUEST_ID
+from odea_runtime import tracing
 from odea_runtime.bus import BUCKETS_S, UNREADABLE, UnavailableError
 from odea_runtime.tasks import Tasks
 
@@ -114,17 +115,23 @@ class _Answering(Generic[RequestT, ReplyT]):
             return
         structlog.contextvars.bind_contextvars(request_id=(raw.headers or {}).get(HEADER_REQUEST_ID))
         began = time.perf_counter()
-        try:
-            reply = cast("Message", await self._handler(body))
-            outcome = _outcome(reply)
-        except UnavailableError:
-            reply, outcome = failure(self._unavailable), self._unavailable.value
-        except Exception:  # noqa: BLE001 - the boundary of the process: silence would cost the caller its whole timeout
-            structlog.get_logger().exception("handler failed", subject=self._subject)
-            reply, outcome = failure(ErrorCode.INTERNAL_ERROR), ErrorCode.INTERNAL_ERROR.value
+        with tracing.serving(self._subject, raw.headers) as span:
+            reply, outcome = await self._reply(body)
+            span.note("odea.outcome", outcome)
         _handled(self._subject, outcome).inc()
         self._seconds.observe(time.perf_counter() - began)
         await respond(raw, reply)
+
+    async def _reply(self, body: RequestT) -> tuple[Message, str]:
+        """What is answered, and its name."""
+        try:
+            reply = cast("Message", await self._handler(body))
+            return reply, _outcome(reply)
+        except UnavailableError:
+            return failure(self._unavailable), self._unavailable.value
+        except Exception:  # noqa: BLE001 - the boundary of the process: silence would cost the caller its whole timeout
+            structlog.get_logger().exception("handler failed", subject=self._subject)
+            return failure(ErrorCode.INTERNAL_ERROR), ErrorCode.INTERNAL_ERROR.value
 
 
 @lru_cache(maxsize=1024)

@@ -22,6 +22,8 @@ PREFIX = "ODEA_"
 EXIT_CONFIG = 78
 """The exit status of a process whose settings are unusable (EX_CONFIG of sysexits.h): restarting it is of no use."""
 _FILE = "_file"
+_STANDARD = {"OTEL_EXPORTER_OTLP_ENDPOINT": "otlp_endpoint", "OTEL_EXPORTER_OTLP_HEADERS": "otlp_headers"}
+"""Variables that everybody's programs know, and the settings that they stand for unless those are given."""
 _USER_SEED = re.compile(r"SU[A-Z2-7]{56}")
 _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:/@\[\]]+)):(?P<port>[0-9]{1,5})")
 
@@ -79,6 +81,15 @@ class Settings(BaseModel):
     """The least severe level that is written."""
     sentry_dsn: SecretStr | None = None
     """Where crash reports go, as Sentry's DSN. None are made without it."""
+    otlp_endpoint: SecretStr | None = None
+    """Where traces go, by OTLP over HTTP: `http://collector:4318`. `OTEL_EXPORTER_OTLP_ENDPOINT` does as well. None are
+    made without it; see docs/operations/traces.md."""
+    otlp_headers: SecretStr | None = None
+    """What the collector wants to see, as `name=value` with commas; or `OTEL_EXPORTER_OTLP_HEADERS`."""
+    trace_ratio: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """The share of requests that is traced."""
+    trace_queue_max: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
+    """Spans that wait to be sent; one more takes the place of the oldest."""
     tasks_max: Annotated[int, Field(ge=1, le=100_000)] = 2_000
     """Messages handled at the same time; one more is refused as overloaded."""
     call_timeout_s: Annotated[float, Field(gt=0, le=60)] = 1.5
@@ -122,6 +133,9 @@ def load(model: type[S], environ: Mapping[str, str]) -> S:
         SettingsError: something is missing or wrong. All faults are listed.
     """
     given = {name.removeprefix(PREFIX).lower(): value for name, value in environ.items() if name.startswith(PREFIX)}
+    for name, field in _STANDARD.items():
+        if environ.get(name) and f"{field}{_FILE}" not in given:
+            given.setdefault(field, environ[name])
     faults = _read_files(model, given)
     try:
         settings = model.model_validate(given)

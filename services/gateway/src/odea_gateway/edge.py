@@ -19,6 +19,7 @@ from odea_gateway.addresses import caller_address, networks
 from odea_gateway.problems import Answer, answer, problem
 from odea_gateway.settings import GatewaySettings
 from odea_gateway.trace import Trace, put_trace
+from odea_runtime import tracing
 from odea_runtime.ids import new_id
 from odea_runtime.logs import redact_text
 
@@ -62,6 +63,7 @@ class Edge:
         self._trusted: Final = networks(settings.trusted_proxies)
         self._protection: Final = _protection(settings)
         self._log = log
+        self._trace_callers: Final = settings.trace_callers
         self.in_hand = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,11 +80,14 @@ class Edge:
         self.in_hand += 1
         _IN_HAND.set(self.in_hand)
         try:
-            await self._serve(scope, receive, _Sender(send, trace, self._protection), trace)
+            with tracing.entering(_place(scope) if self._trace_callers else "") as span:
+                try:
+                    await self._serve(scope, receive, _Sender(send, trace, self._protection), trace)
+                finally:
+                    self._record(scope, trace, span)
         finally:
             self.in_hand -= 1
             _IN_HAND.set(self.in_hand)
-            self._record(scope, trace)
 
     async def _serve(self, scope: HTTPScope, receive: Receive, send: "_Sender", trace: Trace) -> None:
         if self.in_hand > self._requests_max:
@@ -101,7 +106,7 @@ class Edge:
                 if not trace.status:
                     await send.refuse(ErrorCode.INTERNAL_ERROR)
 
-    def _record(self, scope: HTTPScope, trace: Trace) -> None:
+    def _record(self, scope: HTTPScope, trace: Trace, span: tracing.Span) -> None:
         seconds = time.perf_counter() - trace.began
         route = str(scope.get("path_template", "unmatched"))
         method = scope["method"] if scope["method"] in _METHODS else "other"
@@ -109,6 +114,13 @@ class Edge:
         _counter(method, route, status).inc()
         _clock(route).observe(seconds)
         self._log.write(trace, method=method, route=route, status=status, seconds=seconds)
+        span.rename(route)
+        span.note("http.request.method", method)
+        span.note("http.route", route)
+        span.note("http.response.status_code", status)
+        span.note("odea.request_id", trace.request_id)
+        if trace.outcome or status >= 500:
+            span.fail(trace.code or trace.outcome or str(status))
 
 
 @lru_cache(maxsize=1024)
@@ -154,6 +166,10 @@ def _protection(settings: GatewaySettings) -> Headers:
     if not settings.strict_transport_s:
         return _PROTECTION
     return (*_PROTECTION, (b"strict-transport-security", f"max-age={settings.strict_transport_s}".encode()))
+
+
+def _place(scope: HTTPScope) -> tracing.Place:
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"), "")
 
 
 def _request_id(scope: HTTPScope) -> str:

@@ -38,6 +38,9 @@ class GatewaySettings(StreamSettings):
     load balancers keep their connections (60 s is common), so that it is they who close."""
     connection_buffer_bytes: Annotated[int, Field(ge=8192, le=1_048_576)] = 65_536
     """What is buffered of a connection each way; a request's head must fit."""
+    trace_callers: bool = False
+    """Whether the header `traceparent` of callers is followed, and with it their word on what is traced: right behind a
+    proxy that sets it itself."""
     unready_s: Annotated[float, Field(ge=0, le=300)] = 0.0
     """How long requests are still taken after SIGTERM while `/readyz` says no, so that load balancers leave first."""
 

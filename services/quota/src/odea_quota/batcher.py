@@ -19,6 +19,7 @@ from prometheus_client import Counter, Histogram
 from odea_contracts.errors import ErrorCode, Failure, failure
 from odea_contracts.quota import Denied, Reserve, Settled
 from odea_quota.ledger import Answer, Command
+from odea_runtime import tracing
 from odea_runtime.postgres import StorageUnavailableError
 
 Apply: TypeAlias = Callable[[Sequence[Command]], Awaitable[list[Answer]]]
@@ -37,11 +38,12 @@ _LATE = Counter("odea_quota_late_settles_total", "Holds settled after they had e
 class _Waiting:
     """A command that has no answer yet."""
 
-    __slots__ = ("began", "command", "future")
+    __slots__ = ("began", "command", "future", "place")
 
     def __init__(self, command: Command, future: "asyncio.Future[Answer]") -> None:
         self.command = command
         self.future = future
+        self.place = tracing.place()
         self.began = time.perf_counter()
 
     def answer(self, answer: Answer) -> None:
@@ -123,7 +125,8 @@ class Batcher:
             return
         _BATCH.observe(len(batch))
         try:
-            answers = await self._apply([waiting.command for waiting in batch])
+            with tracing.working("commit", (waiting.place for waiting in batch)):
+                answers = await self._apply([waiting.command for waiting in batch])
         except StorageUnavailableError:
             # Whether it was written is not known, so nothing is claimed. Asking again with the same hold id is safe.
             _answer_all(batch, failure(ErrorCode.QUOTA_UNAVAILABLE))

@@ -16,6 +16,7 @@ import structlog
 from prometheus_client import Counter
 
 from odea_contracts.errors import ErrorCode, Failure, failure
+from odea_runtime import tracing
 from odea_synth.breaker import BreakerOpenError, Permit
 from odea_synth.providers.base import Chunk, ErrorClass, ProviderError
 from odea_synth.routing.line import Line
@@ -192,11 +193,14 @@ class Opener:
         stack.callback(permit.leave)
         self.story.attempts += 1
         self.story.asked = route
+        span = stack.enter_context(tracing.asking(f"speech from {line.provider.name}"))
+        span.note("odea.provider", line.provider.name)
         chunks = await stack.enter_async_context(aclosing(route.provider.stream(route.utterance)))
         try:
             first = await self._first(line, chunks)
         except ProviderError as error:
             _judge(permit, error)
+            span.fail(error.error_class.value)
             raise
         permit.spoke()
         _ATTEMPTS.labels(line.provider.name, "spoke").inc()

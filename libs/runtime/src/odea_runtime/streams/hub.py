@@ -13,6 +13,7 @@ from nats.aio.msg import Msg
 from prometheus_client import Counter, Gauge
 
 from odea_contracts.synth import Cancel, CancelReason
+from odea_runtime import tracing
 from odea_runtime.bus import Bus, DisconnectedError
 from odea_runtime.streams.base import StreamSettings
 from odea_runtime.streams.incoming import IncomingStream
@@ -67,8 +68,10 @@ class Streams:
         self._ends[name] = stream
         _OPEN.labels("receive").inc()
         try:
-            await self._request(subject, body, name, headers)
-            yield stream
+            with tracing.calling(subject) as span:
+                await self._request(subject, body, name, {**headers, **tracing.headers()})
+                yield stream
+                span.note("odea.outcome", stream.outcome)
         finally:
             _OPEN.labels("receive").dec()
             _ENDED.labels("receive", stream.outcome).inc()

@@ -13,6 +13,7 @@ from odea_contracts.base import Message
 from odea_contracts.errors import ErrorCode, failure
 from odea_contracts.subjects import is_reply_address
 from odea_contracts.synth import HEADER_REQUEST_ID
+from odea_runtime import tracing
 from odea_runtime.bus import UNREADABLE
 from odea_runtime.serving import bad_body, listen, respond, time_left_s, too_late
 from odea_runtime.tasks import Tasks
@@ -67,4 +68,5 @@ async def _handle(handler: Callable[[RequestT, Receiver], Awaitable[None]], body
     if too_late(raw):
         return
     structlog.contextvars.bind_contextvars(request_id=(raw.headers or {}).get(HEADER_REQUEST_ID))
-    await handler(body, Receiver(inbox=raw.reply, waits_s=time_left_s(raw)))
+    with tracing.serving(raw.subject, raw.headers):
+        await handler(body, Receiver(inbox=raw.reply, waits_s=time_left_s(raw)))
