@@ -71,16 +71,16 @@ def peers(keep: Path | None, counts: tuple[int, ...], output: Path | None) -> No
         place = keep or home / "litellm"
         version = install(place)
         rates: dict[int, float] = {}
-        for workers in counts:
+        for workers in counts if len(counts) > 1 else ():
             tried = Run()
             with litellm(place, home, voice, workers) as peer:
                 asyncio.run(measure_others(LITELLM_WORKERS, {LITELLM: peer}, voice, tried))
             rates[workers] = tried.figures[0].per_s
-        best = max(rates, key=rates.__getitem__)
+        best = max(counts, key=lambda count: rates.get(count, 0.0))
         with litellm(place, home, voice, best) as peer:
             asyncio.run(measure_others(BESIDE_LITELLM, {LITELLM: peer}, voice, run))
-        seen = ", ".join(f"{rate:,.0f}/s with {workers}" for workers, rate in rates.items())
-        told = f"LiteLLM {version}, {best} workers. At 50 connections: {seen}. {PEER_NOTES}"
+        seen = ", ".join(f"{rate:,.0f}/s with {workers}" for workers, rate in rates.items()) or "no other was tried"
+        told = f"LiteLLM {version}, {best} workers; at 50 connections {seen}. {PEER_NOTES}"
         with odea(home / "odea", voice, {}) as stack:
             asyncio.run(measure(BESIDE_LITELLM, stack, {}, voice, run))
     text = report(run, machine(), "Odea beside LiteLLM", told)

@@ -32,6 +32,7 @@ class Verdict:
         whole: speeches that clients received whole.
         left: speeches that clients left and paid for.
         looks: how often the balances were looked at meanwhile.
+        over: accounts that were seen over their limit.
     """
 
     faults: list[str] = field(default_factory=list[str])
@@ -42,6 +43,7 @@ class Verdict:
     whole: int = 0
     left: int = 0
     looks: int = 0
+    over: int = 0
 
     @property
     def good(self) -> bool:
@@ -71,11 +73,15 @@ def judge(
     known = {record.id: record for record in records}
     verdict = Verdict(synthesised=sum(synthesised.values()), looks=watch.looks)
     verdict.charged = sum(map(sum, books.charges.values()))
+    verdict.over = len(watch.over)
     for record in known.values():
         _judge_request(record, synthesised.get(record.id, 0), books, verdict, killed=killed)
-    _judge_strangers(known.keys(), synthesised, books, verdict)
+    by_request, verdict.faults = verdict.faults, []
     _judge_totals(books, verdict)
     _judge_limits(known.values(), books, limits, watch, verdict)
+    _judge_strangers(known.keys(), synthesised, books, verdict)
+    # What concerns everybody is told first.
+    verdict.faults += by_request
     return verdict
 
 

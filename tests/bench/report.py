@@ -103,15 +103,18 @@ def money(verdict: Verdict) -> str:
     """The verdict in words, every write-off by its id."""
     rows = (
         ("synthesised by the upstream, characters", f"{verdict.synthesised:,}"),
-        ("charged, by records = entries = balances = events of JetStream", f"{verdict.charged:,}"),
+        ("charged", f"{verdict.charged:,}"),
         ("written off", f"{sum(verdict.written_off.values()):,} for {len(verdict.written_off):,} requests"),
         ("received whole / left early and charged", f"{verdict.whole:,} / {verdict.left:,} speeches"),
         ("charged, the end not delivered", f"{len(verdict.undelivered):,}"),
-        ("looks at the balances in which an account was over its limit", f"0 of {verdict.looks:,}"),
+        ("accounts seen over their limit", f"{verdict.over} in {verdict.looks:,} looks at the balances"),
     )
     lines = ["| | |", "|---|---|", *(f"| {what} | {value} |" for what, value in rows), ""]
     if verdict.good:
-        lines.append("**It adds up.** No hold is open, and the ledger's own audit finds nothing.\n")
+        lines.append(
+            "**It adds up**, request by request. Records, entries, balances and the events in JetStream agree, no hold"
+            " is open, and the ledger's own audit finds nothing.\n"
+        )
     else:
         lines.append(f"**It does not add up**: {len(verdict.faults):,} faults.\n")
         lines += [f"- {fault}" for fault in verdict.faults[: LISTED_MAX * 3]]
