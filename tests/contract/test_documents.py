@@ -139,7 +139,7 @@ class TestAsyncApi:
         frames = {message["headers"]["properties"]["Odea-Frame"]["const"] for message in messages(operation["reply"])}
         assert frames == set(Frame)
         assert payloads(operation["reply"]) == [None, "Head", None, "Timings", "Tail", "Failure"]
-        assert payloads(OPERATIONS["synth_speak_control"]) == ["Credit", "Cancel"]
+        assert payloads(OPERATIONS["synth_speak_control"]) == ["Credit", "Cancel", "Receipt"]
 
     @pytest.mark.parametrize("module", list(EXAMPLES), ids=lambda module: module.__name__)
     def test_every_field_of_every_message_is_described(self, module: Any) -> None:

@@ -131,7 +131,10 @@ async def test_a_sweep_that_finds_nothing_reads_nothing(full: asyncpg.Connection
 @each_mode
 @pytest.mark.parametrize(
     ("query", "kinds", "arguments"),
-    [("read_batch", "text[], uuid[]", f"'{{hall}}', {_IDS}"), ("find_hold_accounts", "uuid[]", _IDS)],
+    [
+        ("read_batch", "text[], uuid[]", f"'{{hall}}', {_IDS}"),
+        ("find_hold_accounts", "uuid[], uuid[]", f"{_IDS}, {_IDS}"),
+    ],
     ids=["read_batch", "find_hold_accounts"],
 )
 async def test_the_past_is_read_by_index_and_no_further_back_than_it_is_remembered(

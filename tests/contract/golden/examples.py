@@ -3,7 +3,7 @@
 from types import ModuleType
 from typing import Final
 
-from odea_contracts import audit, balances, errors, keys, minimax, plans, quota, requests, synth, tenants
+from odea_contracts import audit, balances, errors, keys, minimax, plans, quota, requests, synth, tenants, writeoffs
 from odea_contracts.base import Message
 from odea_contracts.errors import ErrorCode, Failure
 
@@ -202,6 +202,22 @@ _HOLDS: tuple[Message, ...] = (
         late=True,
     ),
 )
+_WRITE_OFFS: tuple[Message, ...] = (
+    writeoffs.WriteOff(
+        hold_id=HOLD, provider="minimax", model="speech-02-hd", voice="English_Graceful_Lady", provider_units=49
+    ),
+    writeoffs.WrittenOff(hold_id=HOLD, units=50),
+    writeoffs.WriteOffEvent(
+        hold_id=HOLD,
+        tenant_id="ten_1",
+        key_id="key_1",
+        request_id="req_1",
+        accounts=("ten_1", "key_1"),
+        units=50,
+        settled_at_ms=AT_MS - 1,
+        at_ms=AT_MS,
+    ),
+)
 _PLANS: tuple[Message, ...] = (
     PLAN,
     plans.PlanRef(name="small"),
@@ -282,6 +298,7 @@ _SYNTH: tuple[Message, ...] = (
     synth.Tail(frames=3, bytes=150_000, sha256="0123456789abcdef" * 4, units=50),
     synth.Credit(through=12),
     synth.Cancel(reason=synth.CancelReason.CLIENT_STALLED),
+    synth.Receipt(),
     VOICE,
     synth.Voices(model="tts-1"),
     synth.VoiceList(voices=(VOICE,)),
@@ -357,6 +374,7 @@ EXAMPLES: Final[dict[ModuleType, tuple[Message, ...]]] = {
     audit: _AUDIT,
     plans: _PLANS,
     quota: (*_HOLDS, *_USAGE),
+    writeoffs: _WRITE_OFFS,
     minimax: _MINIMAX,
     requests: _REQUESTS,
     synth: _SYNTH,

@@ -22,7 +22,7 @@ from odea_runtime.busadmin.nkeys import new_seed
 from support.bususers import GUEST, PUBLIC_KEYS, SEEDS, is_let_in, is_let_in_with, logged_in
 
 NAMES: Final = tuple(user.name for user in USERS)
-HOLDS: Final = {f"odea.v1.quota.{verb}" for verb in ("reserve", "settle", "release", "extend")}
+HOLDS: Final = {f"odea.v1.quota.{verb}" for verb in ("reserve", "settle", "release", "extend", "write_off")}
 REQUESTS: Final = {endpoint.subject: endpoint.queue for endpoint in ENDPOINTS} | {"odea.v1.synth.speak": "synth"}
 OF_KEYS: Final = {subject for subject, queue in REQUESTS.items() if queue == "keys"}
 OF_QUOTA: Final = {subject for subject, queue in REQUESTS.items() if queue == "quota"}

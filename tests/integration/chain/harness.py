@@ -62,9 +62,18 @@ class Chain:
 
 @asynccontextmanager
 async def open_chain(
-    nats_url: str, databases: Databases, *, delays: Delays | None = None, pieces: int = 4, **config: Any
+    nats_url: str,
+    databases: Databases,
+    *,
+    delays: Delays | None = None,
+    pieces: int = 4,
+    silence_s: float = 2.5,
+    **config: Any,
 ) -> AsyncGenerator[Chain]:
-    """Serve until the block is left; `config` is what the routing says of the provider."""
+    """Serve until the block is left; `config` is what the routing says of the provider.
+
+    After `silence_s` without a sign of life, synth takes the gateway for dead.
+    """
     upstream = FakeOpenAI(delays=delays, pieces=pieces)
     async with serving(upstream.app) as url:
         options = OpenAIOptions(
@@ -72,7 +81,7 @@ async def open_chain(
             credentials=(Credential(name="tests", secret=SecretStr(KEY)),),
             upstream=UpstreamOptions(streams_max=STREAMS_MAX),
         )
-        settings = synth_settings(nats_url, await databases.create("synth"))
+        settings = synth_settings(nats_url, await databases.create("synth"), stream_silence_s=str(silence_s))
         serve_synth = with_provider(OpenAIProvider(options), settings, **config)
         async with open_house(settings, await databases.create("quota"), serve_synth) as house:
             account = await house.open_account(10**9)

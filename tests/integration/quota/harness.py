@@ -20,6 +20,7 @@ from odea_contracts.quota import (
     UsageReport,
     Window,
 )
+from odea_contracts.writeoffs import WriteOff
 from odea_quota.audit import find_differences
 from odea_quota.batcher import Batcher
 from odea_quota.ledger import Answer, Command
@@ -39,7 +40,9 @@ T = TypeVar("T")
 _RECOMPUTED = """
 SELECT b.account_id, b.used, b.held, b.in_flight, b.units_limit,
     (SELECT coalesce(sum(r.units_settled), 0) FROM quota.resolutions AS r
-        WHERE b.account_id = ANY(r.account_ids) AND r.resolved_at >= b.window_started_at) AS true_used,
+        WHERE b.account_id = ANY(r.account_ids) AND r.resolved_at >= b.window_started_at)
+    - (SELECT coalesce(sum(v.units), 0) FROM quota.reversals AS v
+        WHERE b.account_id = ANY(v.account_ids) AND v.charged_at >= b.window_started_at) AS true_used,
     (SELECT coalesce(sum(h.units), 0) FROM quota.holds AS h WHERE b.account_id = ANY(h.account_ids)) AS true_held,
     (SELECT count(*) FROM quota.holds AS h WHERE b.account_id = ANY(h.account_ids)) AS true_in_flight
 FROM quota.balances AS b
@@ -139,6 +142,11 @@ def settle(hold_id: str, units: int = 30, outcome: Outcome = Outcome.COMPLETED) 
         voice="vera",
         provider_units=units + 1,
     )
+
+
+def write_off(hold_id: str) -> WriteOff:
+    """Charge nothing for a hold, whatever became of it."""
+    return WriteOff(hold_id=hold_id, provider="piper", model="plain", voice="vera", provider_units=31)
 
 
 def release(hold_id: str) -> Release:

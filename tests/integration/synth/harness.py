@@ -18,8 +18,10 @@ from odea_contracts.base import Endpoint, Message
 from odea_contracts.errors import ErrorCode
 from odea_contracts.synth import Speak
 from odea_quota.app import serve as serve_quota
+from odea_quota.audit import Difference, find_differences
 from odea_quota.settings import QuotaSettings
 from odea_runtime.bus import Bus, BusError
+from odea_runtime.postgres import Database
 from odea_runtime.settings import load
 from odea_runtime.streams import RefusedError
 from odea_synth.app import Source, serve_routing
@@ -39,6 +41,7 @@ class Books:
     kind: str
     outcome: str | None = None
     charged: int = 0
+    taken_back: int = 0
     provider_units: int | None = None
     logged: str
     logged_provider_units: int = 0
@@ -94,6 +97,7 @@ class House(Caller):
         *,
         caller: Caller,
         settings: SynthSettings,
+        of_quota: QuotaSettings,
         quota: Service,
         synth: Service,
         ledger: asyncpg.Pool,
@@ -101,6 +105,7 @@ class House(Caller):
     ) -> None:
         super().__init__(caller.bus, caller.streams)
         self.settings = settings
+        self.of_quota = of_quota
         self.quota = quota
         self.synth = synth
         self.ledger = ledger
@@ -121,17 +126,30 @@ class House(Caller):
             assert request.input not in json.dumps(record, default=str)
         balance = await self.balance(request.accounts[0])
         assert (balance.held, balance.in_flight) == (0, 0)
-        assert balance.used == (resolution["units_settled"] if used is None else used)
-        assert row["units_settled"] == resolution["units_settled"]
+        query = "SELECT coalesce(sum(units), 0)::bigint FROM quota.reversals WHERE request_id = $1"
+        taken_back = await self.ledger.fetchval(query, request.request_id)
+        kept = resolution["units_settled"] - taken_back
+        assert balance.used == (kept if used is None else used)
+        assert row["units_settled"] == kept
         assert row["hold_id"] == resolution["hold_id"]
         return Books(
             kind=resolution["kind"],
             outcome=resolution["outcome"],
             charged=resolution["units_settled"],
+            taken_back=taken_back,
             provider_units=resolution["provider_units"],
             logged=row["outcome"],
             logged_provider_units=row["provider_units"],
         )
+
+    async def differences(self) -> list[Difference]:
+        """What the audit of the ledger finds."""
+        database = Database(self.of_quota, "odea_quota", "quota")
+        await database.start()
+        try:
+            return await find_differences(database)
+        finally:
+            await database.stop()
 
     async def untouched(self, account_id: str) -> bool:
         """Whether nothing was ever taken from an account that nobody speaks for any more."""
@@ -230,6 +248,7 @@ async def open_house(settings: SynthSettings, quota_dsn: str, serve_synth: Serve
         house = House(
             caller=caller,
             settings=settings,
+            of_quota=of_quota,
             quota=Service(partial(serve_quota, of_quota), caller.bus, plans.PLAN_LIST, plans.PlanList()),
             synth=Service(serve_synth, caller.bus, synth.MODELS, synth.Models()),
             ledger=await stack.enter_async_context(asyncpg.create_pool(quota_dsn, min_size=0, max_size=4)),

@@ -17,7 +17,12 @@ LEASE_S = 3
 
 @pytest.fixture(scope="module")
 def house_settings() -> dict[str, str]:
-    return {"synth_lease_s": str(LEASE_S), "call_timeout_s": "1", "synth_settle_wait_s": "0.5"}
+    return {
+        "synth_lease_s": str(LEASE_S),
+        "call_timeout_s": "1",
+        "synth_settle_wait_s": "0.5",
+        "synth_write_off_s": "0.5",
+    }
 
 
 async def test_a_long_speech_outlives_its_first_lease_and_is_not_extended_after_its_end(
@@ -27,19 +32,20 @@ async def test_a_long_speech_outlives_its_first_lease_and_is_not_extended_after_
     gate, next_gate = asyncio.Event(), asyncio.Event()
     provider.announce(asked.input, spoken(5), gate.wait, spoken(11))
     provider.announce(after.input, spoken(20), next_gate.wait)
-    async with house.overhear(quota.EXTEND) as extended, house.speak(asked) as stream, house.speak(after) as clock:
-        await stream.head()
-        await clock.head()
-        [hold] = await house.holds(asked)
-        first_end = hold["reserved_at"].timestamp() + LEASE_S
+    async with house.overhear(quota.EXTEND) as extended, house.speak(after) as clock:
+        async with house.speak(asked) as stream:
+            await stream.head()
+            await clock.head()
+            [hold] = await house.holds(asked)
+            first_end = hold["reserved_at"].timestamp() + LEASE_S
 
-        async def first_lease_is_over() -> bool:
-            return await house.ledger.fetchval("SELECT extract(epoch FROM clock_timestamp())") > first_end
+            async def first_lease_is_over() -> bool:
+                return await house.ledger.fetchval("SELECT extract(epoch FROM clock_timestamp())") > first_end
 
-        await until(first_lease_is_over)
-        assert await house.holds(asked)
-        gate.set()
-        assert b"".join([frame async for frame in stream])
+            await until(first_lease_is_over)
+            assert await house.holds(asked)
+            gate.set()
+            assert b"".join([frame async for frame in stream])
         assert (await house.books(asked)).charged == 11
 
         ours = str(hold["hold_id"])

@@ -8,7 +8,7 @@ import pytest
 from integration.synth.caller import WITHIN_S, listen, request, synth_settings
 from integration.synth.harness import Books, House, open_house, with_provider
 from odea_contracts import quota
-from odea_runtime.streams import StreamBrokenError
+from odea_runtime.streams import OutgoingStream, StreamBrokenError
 from support.databases import Databases
 from support.scripted import ScriptedProvider, spoken
 from support.servers import NatsServer, PostgresServer
@@ -88,10 +88,10 @@ async def test_a_bus_that_dies_in_mid_stream_breaks_it_and_costs_nothing(
     assert (await house.hear(again)).tail.units == 6
 
 
-async def test_a_bus_that_dies_during_the_settlement_leaves_one_end_in_both_books(
+async def test_a_bus_that_dies_during_the_settlement_costs_nothing(
     house: House, breakable_nats: NatsServer, provider: ScriptedProvider
 ) -> None:
-    """The settlement is under way and its answer never comes. Whether it counted is quota's to say, afterwards."""
+    """P2: the settlement is under way and its answer never comes. It counts, unheard of, and is taken back."""
     account = await house.open_account()
     asked = request(account, "Cut off at the very end.")
     gate = asyncio.Event()
@@ -106,4 +106,29 @@ async def test_a_bus_that_dies_during_the_settlement_leaves_one_end_in_both_book
     await asyncio.to_thread(breakable_nats.restart)
     await until(lambda: house.bus.connected, within_s=WITHIN_S)
     books = await house.books(asked)
-    assert (books.outcome, books.charged, books.logged) == ("completed", 24, "receiver_fault")
+    assert (books.outcome, books.charged, books.taken_back, books.logged) == ("completed", 24, 24, "receiver_fault")
+    assert await house.differences() == []
+
+
+async def test_a_bus_that_dies_between_settlement_and_tail_costs_nothing(
+    house: House, breakable_nats: NatsServer, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P2, P4: the charge is durable, its answer has come, and the tail never leaves."""
+    account = await house.open_account()
+    asked = request(account, "Cut off after the very end.")
+    provider.announce(asked.input, spoken(27))
+    send_tail = OutgoingStream.tail
+
+    async def die_before(stream: OutgoingStream, units: int) -> None:
+        assert (await house.ledger.fetchrow("SELECT used FROM quota.balances WHERE account_id = $1", account))[0] == 27
+        await asyncio.to_thread(breakable_nats.kill)
+        await send_tail(stream, units)
+
+    monkeypatch.setattr(OutgoingStream, "tail", die_before)
+    with pytest.raises(StreamBrokenError):
+        await house.hear(asked)
+    await asyncio.to_thread(breakable_nats.restart)
+    await until(lambda: house.bus.connected, within_s=WITHIN_S)
+    books = await house.books(asked)
+    assert (books.outcome, books.charged, books.taken_back, books.logged) == ("completed", 27, 27, "receiver_fault")
+    assert await house.differences() == []

@@ -107,7 +107,7 @@ async def test_an_end_that_has_begun_is_seen_through_however_often_it_is_cancell
     lines = Lines(database, announcer.breaker_changed, settings, lambda _: provider)
     switchboard = Switchboard(lines.open, retire_s=1, voices_every_s=60)
     await switchboard.apply(routing_of("scripted"))
-    meter = Meter(house.bus, Tasks(10), lease_s=15, settle_wait_s=10)
+    meter = Meter(house.bus, Tasks(10), lease_s=15, settle_wait_s=10, write_off_s=10)
     speaker = Speaker(switchboard, meter, house.streams, settings, log=log, announcer=announcer)
     asked = request(account, "Failed, and then cancelled.")
     gate = asyncio.Event()

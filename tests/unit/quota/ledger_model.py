@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from odea_contracts.quota import Extend, Outcome, Release, Reserve, Settle
+from odea_contracts.writeoffs import WriteOff
 from odea_quota.ledger import Command
 
 PLAN = "plan"
@@ -31,6 +32,7 @@ class Wish:
     charged: int = 0
     charged_at_us: int = 0
     was_late: bool = False
+    given_back: int = 0
 
 
 @dataclass
@@ -128,6 +130,8 @@ class Model:
             return "unknown"
         if isinstance(command, Settle):
             return self._answer_settle(command, wish, now_us)
+        if isinstance(command, WriteOff):
+            return self._answer_write_off(wish, now_us)
         if wish.fate != "open":
             return "released" if isinstance(command, Release) and wish.fate == "released" else self._past(wish)
         return self._answer_open(command, wish, now_us)
@@ -188,6 +192,19 @@ class Model:
             wish.paid[name] = (sources or [])[: command.units]
         wish.fate, wish.charged, wish.charged_at_us, wish.was_late = "settled", command.units, now_us, late
         return f"settled {wish.charged} late {late}"
+
+    def _answer_write_off(self, wish: Wish, now_us: int) -> str:
+        if wish.fate == "released":
+            return "released before"
+        if wish.fate == "settled":
+            if wish.charged and now_us > wish.charged_at_us + 3_600_000_000:
+                return self._past(wish)
+            wish.given_back += wish.charged
+        else:
+            wish.was_late = wish.fate == "expired"
+            wish.fate, wish.charged_at_us = "settled", now_us
+        wish.charged, wish.paid = 0, {}
+        return f"written off {wish.given_back}"
 
     def _answer_open(self, command: Command, wish: Wish, now_us: int) -> str:
         if isinstance(command, Release):

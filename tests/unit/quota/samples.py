@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from odea_contracts.quota import Extend, Outcome, Release, Reserve, Settle, Window
+from odea_contracts.writeoffs import WriteOff
 from odea_quota.accounts import Account, TopUpBalance
 from odea_quota.book import Book, Expire
 
@@ -81,6 +82,11 @@ def reserve(number: int = 1, units: int = 50, *accounts: str, lease_ms: int = 60
 def settle(number: int = 1, units: int = 30, outcome: Outcome = Outcome.COMPLETED) -> Settle:
     """Charge the hold."""
     return Settle(hold_id=hold_id(number), units=units, outcome=outcome, provider="piper")
+
+
+def write_off(number: int = 1) -> WriteOff:
+    """Charge nothing for the hold, whatever became of it."""
+    return WriteOff(hold_id=hold_id(number), provider="piper", provider_units=31)
 
 
 def release(number: int = 1) -> Release:

@@ -17,11 +17,12 @@ from msgspec.structs import replace
 from odea_contracts import quota
 from odea_contracts.errors import Failure
 from odea_contracts.quota import Outcome, Window
+from odea_contracts.writeoffs import WriteOff, WrittenOff
 from odea_quota.accounts import Account, TopUpBalance
-from odea_quota.book import Book, Entry, Expire, Hold, Resolution
+from odea_quota.book import Book, Entry, Expire, Hold, Resolution, Reversal
 from odea_quota.ledger import Answer, Command, decide
 from unit.quota.ledger_model import Extra, Limits, Model, always, each_day, each_month
-from unit.quota.samples import account, at_us, expire, extend, hold_id, release, reserve, settle, topup
+from unit.quota.samples import account, at_us, expire, extend, hold_id, release, reserve, settle, topup, write_off
 
 _START_US = at_us("2027-12-31T22:30:00")
 
@@ -38,6 +39,7 @@ _WORDS: dict[type, Callable[[Any], str]] = {
     quota.Expired: lambda _: "expired",
     quota.HoldUnknown: lambda _: "unknown",
     quota.ExceedsHold: lambda answer: f"exceeds {answer.held}",
+    WrittenOff: lambda answer: f"written off {answer.units}",
     Failure: lambda _: "failure",
 }
 """The answers of the ledger as the model puts them."""
@@ -52,24 +54,41 @@ class Tables:
     holds: dict[str, Hold] = field(default_factory=dict[str, Hold])
     resolutions: list[Resolution] = field(default_factory=list[Resolution])
     entries: list[Entry] = field(default_factory=list[Entry])
+    reversals: list[Reversal] = field(default_factory=list[Reversal])
 
     def apply(self, commands: list[Command], now_us: int) -> list[Answer]:
         named = {command.hold_id for command in commands}
+        written_off = {command.hold_id for command in commands if isinstance(command, WriteOff)}
         book = Book(
-            accounts={name: self._account(one, now_us) for name, one in self.accounts.items()},
+            accounts={name: self._account(one, now_us, written_off) for name, one in self.accounts.items()},
             holds={name: deepcopy(hold) for name, hold in self.holds.items() if name in named},
             # In the order of writing, so the newest of a hold's ends stays.
-            resolutions={one.hold.hold_id: one for one in self.resolutions if one.hold.hold_id in named},
+            resolutions={one.hold.hold_id: self._known(one) for one in self.resolutions if one.hold.hold_id in named},
+            charges={name: charges for name in written_off if (charges := self._charges(name))},
         )
         answers = [deepcopy(decide(book, command, now_us)) for command in commands]
-        self._write(book)
+        self._write(book, now_us)
         return answers
 
-    def _account(self, one: Account, now_us: int) -> Account:
-        alive = [topup for topup in self.topups.values() if topup.units_held or topup.expires_at_ms * 1000 > now_us]
+    def _known(self, ended: Resolution) -> Resolution:
+        back = sum(one.units for one in self.reversals if one.hold.hold_id == ended.hold.hold_id)
+        return replace(ended, units=ended.units - back, taken_back=back)
+
+    def _charges(self, name: str) -> list[Entry]:
+        if any(one.hold.hold_id == name for one in self.reversals):
+            return []
+        return [one for one in self.entries if one.cause_id == name]
+
+    def _account(self, one: Account, now_us: int, written_off: set[str]) -> Account:
+        spent = {entry.debit for name in written_off for entry in self._charges(name)}
+        alive = [
+            topup
+            for topup in self.topups.values()
+            if topup.units_held or topup.expires_at_ms * 1000 > now_us or f"topup:{topup.topup_id}" in spent
+        ]
         return copy_of(one, topups=[deepcopy(topup) for topup in alive if topup.account_id == one.account_id])
 
-    def _write(self, book: Book) -> None:
+    def _write(self, book: Book, now_us: int) -> None:
         self.accounts.update({name: copy_of(one, topups=[]) for name, one in book.changed.items()})
         self.topups.update(deepcopy(book.changed_topups))
         assert not book.opened.keys() & self.holds.keys()
@@ -79,8 +98,9 @@ class Tables:
         for name in book.closed:
             del self.holds[name]
         # The record of a late settlement keeps nothing of what the hold had from top-ups.
-        self.resolutions.extend(replace(one, hold=replace(one.hold, topups={})) for one in book.resolved)
+        self.resolutions.extend(replace(one, hold=replace(one.hold, topups={}), at_us=now_us) for one in book.resolved)
         self.entries.extend(book.entries)
+        self.reversals.extend(book.reversals)
 
 
 _LIVE = [("month",), ("day",), ("endless",), ("month", "day"), ("endless", "month")]
@@ -105,6 +125,7 @@ _COMMANDS: st.SearchStrategy[Command] = st.one_of(
     st.builds(extend, _AGES, _LEASES_MS),
     st.builds(extend, _AGES, _LEASES_MS, st.integers(1, 90)),
     st.builds(expire, _AGES),
+    st.builds(write_off, _AGES),
 )
 
 
@@ -162,6 +183,13 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         for one in expired[-1:] if meanwhile else []:
             self._apply([reserve(self.newest + 1, meanwhile, *one.accounts)])
         self._apply([settle(int(one.number[-12:], 16), one.units // share + more) for one in expired])
+
+    @rule(late_us=st.sampled_from([0, 1, 3_599_999_999, 3_600_000_000, 3_600_000_001]), count=st.integers(1, 3))
+    def write_off_what_was_charged(self, late_us: int, count: int) -> None:
+        charged = [one for one in self.model.wishes if one.charged][-count:]
+        if charged:
+            self.now_us = max(self.now_us, charged[-1].charged_at_us + late_us)
+        self._apply([WriteOff(hold_id=one.number) for one in charged])
 
     @rule(before_us=st.integers(0, 1))
     def wait_for_a_lease_to_end(self, before_us: int) -> None:
@@ -237,10 +265,18 @@ class LedgerAgainstModel(RuleBasedStateMachine):
     def the_ledger_tells_every_charge(self) -> None:
         debits: Counter[str] = Counter()
         for entry in self.tables.entries:
-            debits[entry.debit] += entry.units
+            back = entry.debit.startswith(("provider:", "budget:"))
+            debits[entry.credit if back else entry.debit] += -entry.units if back else entry.units
+        debits = +debits
         paid = {name: self.model.ever_used(name) for name in self.model.limits}
         paid |= {f"topup:{one.name}": self.model.ever_used(one.account, one.name) for one in self.model.extras}
         assert debits == Counter({name: units for name, units in paid.items() if units})
+
+    @invariant()
+    def records_add_up_to_what_is_charged(self) -> None:
+        charged = sum(one.units for one in self.tables.resolutions) - sum(one.units for one in self.tables.reversals)
+        assert charged == sum(one.charged for one in self.model.wishes)
+        assert sum(one.units for one in self.tables.reversals) == sum(one.given_back for one in self.model.wishes)
 
     @invariant()
     def every_end_is_on_record_once(self) -> None:

@@ -15,6 +15,7 @@ from odea_contracts.errors import ErrorCode, Failure, failure
 from odea_contracts.minimax import MiniMax, TimbreWeight
 from odea_contracts.quota import Outcome, Settle
 from odea_contracts.synth import Speak
+from odea_contracts.writeoffs import WriteOff, WrittenOff
 from odea_runtime.background import running
 from odea_runtime.bus import BadReplyError, Bus, BusError, CallTimeoutError, DisconnectedError, NoRespondersError
 from odea_runtime.settings import Settings, load
@@ -65,8 +66,8 @@ class AnsweringBus(Bus):
         return sum(isinstance(message, kind) for message in self.asked)
 
 
-def meter_on(bus: Bus, *, settle_wait_s: float = 0.4, tasks_max: int = 10) -> Meter:
-    return Meter(bus, Tasks(tasks_max), lease_s=1, settle_wait_s=settle_wait_s)
+def meter_on(bus: Bus, *, settle_wait_s: float = 0.4, write_off_s: float = 0.4, tasks_max: int = 10) -> Meter:
+    return Meter(bus, Tasks(tasks_max), lease_s=1, settle_wait_s=settle_wait_s, write_off_s=write_off_s)
 
 
 def reserved(request: Message) -> quota.Reserved:
@@ -257,25 +258,45 @@ async def test_a_release_is_repeated_and_given_up_in_silence() -> None:
     assert bus.count(quota.Release) >= 2
 
 
-async def test_what_was_written_off_is_counted_in_the_providers_units() -> None:
-    before = metric("odea_synth_written_off_units_total")
-    for answer in (quota.Settled(hold_id="h", units=0), quota.Expired(hold_id="h")):
-        bus = AnsweringBus(reserved, answer)
-        meter = meter_on(bus)
-        hold = await hold_on(meter)
-        assert await meter.settle(hold, charge(hold, 0, Outcome.WRITTEN_OFF)) == 0
-    assert metric("odea_synth_written_off_units_total") == before + 22
+def loss(hold: Hold) -> WriteOff:
+    return WriteOff(hold_id=hold.hold_id, provider="p", provider_units=11)
 
 
-async def test_what_turns_out_to_be_charged_is_not_counted_as_written_off() -> None:
-    written_off = metric("odea_synth_written_off_units_total")
-    charged = metric("odea_synth_settled_units_total", outcome="completed")
-    bus = AnsweringBus(reserved, quota.SettledBefore(hold_id="h", units=7))
+@pytest.mark.parametrize(
+    ("answer", "stays", "lost", "taken_back"),
+    [
+        (WrittenOff(hold_id="h", units=0), 0, 11, 0),
+        (WrittenOff(hold_id="h", units=9), 0, 11, 9),
+        (quota.ReleasedBefore(hold_id="h"), 0, 11, 0),
+        (quota.HoldUnknown(hold_id="h"), 0, 11, 0),
+        (quota.SettledBefore(hold_id="h", units=9), 9, 0, 0),
+        (NoRespondersError(), 5, 0, 0),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Message | BusError) else str(value),
+)
+async def test_a_write_off_is_taken_at_its_word(answer: Answer, stays: int, lost: int, taken_back: int) -> None:
+    """P2: what quota still charges is reported as charged, and everything else is a loss of ours."""
+    before = (metric("odea_synth_written_off_units_total"), metric("odea_synth_taken_back_units_total"))
+    bus = AnsweringBus(reserved, answer)
     meter = meter_on(bus)
     hold = await hold_on(meter)
-    assert await meter.settle(hold, charge(hold, 0, Outcome.WRITTEN_OFF)) == 7
-    assert metric("odea_synth_written_off_units_total") == written_off
-    assert metric("odea_synth_settled_units_total", outcome="completed") == charged + 7
+    assert await meter.write_off(hold, loss(hold), charged=5) == stays
+    after = (metric("odea_synth_written_off_units_total"), metric("odea_synth_taken_back_units_total"))
+    assert after == (before[0] + lost, before[1] + taken_back)
+
+
+async def test_a_write_off_is_tried_for_longer_than_a_settlement_and_its_hold_is_not_extended_meanwhile() -> None:
+    """P2, P3: the charge may be there already, and the hold may end by itself."""
+    bus = AnsweringBus(reserved)
+    meter = meter_on(bus, settle_wait_s=0.1, write_off_s=30)
+    hold = await hold_on(meter)
+    bus.from_now_on(DisconnectedError())
+    async with turning(meter):
+        writing = asyncio.create_task(meter.write_off(hold, loss(hold), charged=9))
+        await until(lambda: bus.count(WriteOff) >= 4)
+        bus.from_now_on(WrittenOff(hold_id="h", units=9))
+        assert await writing == 0
+    assert bus.count(quota.Extend) == 0
 
 
 async def test_holds_in_hand_are_extended_and_no_others() -> None:

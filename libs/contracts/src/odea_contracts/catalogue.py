@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from odea_contracts import audit, keys, plans, quota, requests, subjects, synth, tenants
+from odea_contracts import audit, keys, plans, quota, requests, subjects, synth, tenants, writeoffs
 from odea_contracts.base import Endpoint, Message
 
 ENDPOINTS: Final[tuple[Endpoint[Any, Any], ...]] = tuple(
     value
-    for module in (keys, tenants, audit, plans, quota, synth, requests)
+    for module in (keys, tenants, audit, plans, quota, writeoffs, synth, requests)
     for value in vars(module).values()
     if isinstance(value, Endpoint)
 )
@@ -28,6 +28,7 @@ EVENTS: Final[Mapping[str, type[Message]]] = MappingProxyType(
         subjects.QUOTA_SETTLED: quota.HoldEvent,
         subjects.QUOTA_RELEASED: quota.HoldEvent,
         subjects.QUOTA_EXPIRED: quota.HoldEvent,
+        subjects.QUOTA_WRITTEN_OFF: writeoffs.WriteOffEvent,
         subjects.QUOTA_THRESHOLD_CROSSED: quota.ThresholdCrossed,
         subjects.SYNTH_COMPLETED: synth.SpeechEvent,
         subjects.SYNTH_FAILED: synth.SpeechEvent,

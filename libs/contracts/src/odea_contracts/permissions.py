@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
-from odea_contracts import keys, quota, subjects, synth
+from odea_contracts import keys, quota, subjects, synth, writeoffs
 from odea_contracts.catalogue import ENDPOINTS, EVENTS, NOTICES
 
-_HOLDS: Final = frozenset({quota.RESERVE.subject, quota.SETTLE.subject, quota.RELEASE.subject, quota.EXTEND.subject})
+_HOLDS: Final = frozenset(
+    endpoint.subject for endpoint in (quota.RESERVE, quota.SETTLE, quota.RELEASE, quota.EXTEND, writeoffs.WRITE_OFF)
+)
 """The life of a hold: moves money, so whoever speaks has it and nobody else."""
 
 

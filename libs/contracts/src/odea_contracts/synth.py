@@ -159,7 +159,11 @@ class Cancel(Message, tag_field="type", tag="cancel"):
     reason: CancelReason
 
 
-Control: TypeAlias = Credit | Cancel
+class Receipt(Message, tag_field="type", tag="receipt"):
+    """The receiver has handed the end of the stream to whomever it serves. Without one nothing is charged (P2)."""
+
+
+Control: TypeAlias = Credit | Cancel | Receipt
 
 
 class Voice(Message):

@@ -108,6 +108,10 @@ class SpeechAnswer:
                                 await delivery.audio(part)
                             else:
                                 await delivery.timings(part)
+                client.release()
+                assert stream.tail is not None
+                # Left in good order after this, the stream gives synth the receipt that the charge needs.
+                await delivery.end(stream.tail)
             except asyncio.CancelledError:
                 if client.gone:
                     await stream.cancel(CancelReason.CLIENT_GONE)
@@ -115,9 +119,6 @@ class SpeechAnswer:
             except (ClientStalledError, TimeoutError):
                 await stream.cancel(CancelReason.CLIENT_STALLED)
                 raise ClientStalledError from None
-            client.release()
-            assert stream.tail is not None
-            await delivery.end(stream.tail)
 
     async def _opening(self, stream: IncomingStream, parts: AsyncGenerator[bytes | Timings]) -> tuple[Head, bytes]:
         """The head and the first audio."""

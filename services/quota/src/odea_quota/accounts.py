@@ -53,6 +53,11 @@ class Account:
             return None
         return max(0, self.limit - self.used - self.held) + self.topup_units(now_us)
 
+    def short_of(self, units: int, now_us: int) -> bool:
+        """Whether a reserve could not take so many units."""
+        remaining = self.remaining(now_us)
+        return remaining is not None and remaining < units
+
     def topup_units(self, now_us: int) -> int:
         """Units of top-ups that could still be taken."""
         if not self.topups:

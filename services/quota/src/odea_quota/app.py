@@ -32,7 +32,7 @@ async def serve(settings: QuotaSettings, stop: asyncio.Event) -> None:
     from the outside in: no new messages, those in hand finish, then outbox, bus, sweeper, batcher and pool end.
     """
     database = Database(settings, "odea_quota", "quota")
-    store = HoldStore(database)
+    store = HoldStore(database, write_off_s=settings.quota_write_off_s)
     batcher = Batcher(
         store.apply,
         batch_max=settings.quota_batch_max,

@@ -5,12 +5,15 @@ from enum import StrEnum
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from odea_contracts.quota import Settle
 from odea_quota.accounts import Account, TopUpBalance
 
 OPERATOR: Final = "operator"
 """The ledger's account that top-ups come from."""
+_TOPUP: Final = "topup:"
+_WRITE_OFF_US: Final = 3_600_000_000
 
 
 class Hold(Struct, kw_only=True, gc=False):
@@ -40,20 +43,37 @@ class Kind(StrEnum):
 
 
 class Resolution(Struct, kw_only=True, gc=False):
-    """The end of a hold, and the whole record of it."""
+    """The end of a hold, and the whole record of it.
+
+    Attributes:
+        units: what is charged.
+        at_us: when it ended; `None` for now.
+        taken_back: what was charged and is not any more.
+    """
 
     hold: Hold
     kind: Kind
     units: int = 0
     late: bool = False
     settle: Settle | None = None
+    at_us: int | None = None
+    taken_back: int = 0
+
+
+class Reversal(Struct, frozen=True, kw_only=True, gc=False):
+    """A charge was taken back."""
+
+    hold: Hold
+    units: int
+    charged_at_us: int
 
 
 class Entry(Struct, frozen=True, kw_only=True, gc=False):
     """One double entry of the ledger: `units` leave the account `debit` and arrive at the account `credit`.
 
     Accounts of the ledger are quota accounts by id, `topup:<id>`, `provider:<name>`, `budget:<tenant account>` for what
-    a key with a budget of its own uses, and `operator`.
+    a key with a budget of its own uses, and `operator`. A reversal goes the other way than the charge that it takes
+    back, under the same cause.
     """
 
     cause_id: str
@@ -87,11 +107,15 @@ class Book:
         accounts: by id, locked by the transaction that the decision is part of.
         holds: the open ones among the holds that the commands name.
         resolutions: how the others ended, the newest for each.
+        charges: the entries of settled holds that are to be written off, by hold.
+        write_off_us: how old a charge may be that is taken back.
     """
 
     accounts: dict[str, Account]
     holds: dict[str, Hold]
     resolutions: dict[str, Resolution]
+    charges: dict[str, list[Entry]] = field(default_factory=dict[str, list[Entry]])
+    write_off_us: int = _WRITE_OFF_US
     changed: dict[str, Account] = field(default_factory=dict[str, Account])
     changed_topups: dict[str, TopUpBalance] = field(default_factory=dict[str, TopUpBalance])
     opened: dict[str, Hold] = field(default_factory=dict[str, Hold])
@@ -100,6 +124,7 @@ class Book:
     resolved: list[Resolution] = field(default_factory=list[Resolution])
     entries: list[Entry] = field(default_factory=list[Entry])
     crossings: list[Crossing] = field(default_factory=list[Crossing])
+    reversals: list[Reversal] = field(default_factory=list[Reversal])
 
     def hold_units(self, account: Account, units: int, now_us: int) -> dict[str, int]:
         """Hold `units` of an account, from top-ups as far as they reach; how much from which."""
@@ -144,7 +169,7 @@ class Book:
         # The tenant's account pays the provider; a key's own account only keeps to its budget.
         tenant = hold.account_ids[0]
         credit = f"provider:{provider}" if account.account_id == tenant else f"budget:{tenant}"
-        debits = {f"topup:{topup_id}": part for topup_id, part in used.items()} | {account.account_id: left}
+        debits = {f"{_TOPUP}{topup_id}": part for topup_id, part in used.items()} | {account.account_id: left}
         for debit, part in debits.items():
             if part:
                 self.entries.append(Entry(cause_id=hold.hold_id, debit=debit, credit=credit, units=part))
@@ -159,6 +184,30 @@ class Book:
             )
             for percent in account.cross()
         ]
+
+    def take_back(self, ended: Resolution, accounts: list[Account], charged_at_us: int) -> None:
+        """Undo the charge of a settled hold on all of its accounts.
+
+        A top-up gets its units back, lapsed or not. The plan's are not used any more, unless their window has ended:
+        then nothing counts them as it is.
+        """
+        hold = ended.hold
+        charges = self.charges.get(hold.hold_id) or [entry for entry in self.entries if entry.cause_id == hold.hold_id]
+        units = {entry.debit: entry.units for entry in charges}
+        for account in accounts:
+            if charged_at_us >= account.window_started_at_ms * 1000:
+                account.used -= units.get(account.account_id, 0)
+            returned = {
+                topup.topup_id: units[_TOPUP + topup.topup_id]
+                for topup in account.topups
+                if _TOPUP + topup.topup_id in units
+            }
+            for topup in account.topups:
+                topup.units_left += returned.get(topup.topup_id, 0)
+            self._note(account, returned)
+        self.entries += [replace(entry, debit=entry.credit, credit=entry.debit) for entry in charges]
+        self.reversals.append(Reversal(hold=hold, units=ended.units, charged_at_us=charged_at_us))
+        self.resolutions[hold.hold_id] = replace(ended, units=0, taken_back=ended.units)
 
     def resolve(self, resolution: Resolution) -> None:
         """A hold has ended."""

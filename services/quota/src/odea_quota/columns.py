@@ -7,8 +7,9 @@ import msgspec
 
 from odea_contracts import subjects
 from odea_contracts.quota import HoldEvent, ThresholdCrossed
+from odea_contracts.writeoffs import WriteOffEvent
 from odea_quota.accounts import Account, TopUpBalance
-from odea_quota.book import Crossing, Entry, Hold, Kind, Resolution
+from odea_quota.book import Crossing, Entry, Hold, Kind, Resolution, Reversal
 from odea_runtime.ids import new_uuid
 
 _SUBJECTS = {
@@ -113,6 +114,23 @@ def resolution_columns(resolved: list[Resolution], now_us: int) -> dict[str, lis
     }
 
 
+def reversal_columns(reversals: list[Reversal], now_us: int) -> dict[str, list[Any]]:
+    """For `write_reversals`, which takes them from the days' usage and writes an event for each as well."""
+    holds = [reversal.hold for reversal in reversals]
+    return {
+        "hold_ids": [hold.hold_id for hold in holds],
+        "charged_at_us": [reversal.charged_at_us for reversal in reversals],
+        "accounts": [",".join(hold.account_ids) for hold in holds],
+        "units": [reversal.units for reversal in reversals],
+        "request_ids": [hold.request_id for hold in holds],
+        "tenant_ids": [hold.tenant_id for hold in holds],
+        "key_ids": [hold.key_id for hold in holds],
+        "subjects": [subjects.QUOTA_WRITTEN_OFF for _ in reversals],
+        "event_ids": [new_uuid() for _ in reversals],
+        "bodies": [msgspec.json.encode(_write_off_event(reversal, now_us)) for reversal in reversals],
+    }
+
+
 def crossing_columns(crossings: list[Crossing], now_us: int) -> dict[str, list[Any]]:
     """For `write_events`."""
     return {
@@ -130,6 +148,20 @@ def _threshold_event(crossing: Crossing, now_us: int) -> ThresholdCrossed:
         used=crossing.used,
         limit=crossing.limit,
         window_ends_at_ms=crossing.window_ends_at_ms,
+        at_ms=now_us // 1000,
+    )
+
+
+def _write_off_event(reversal: Reversal, now_us: int) -> WriteOffEvent:
+    hold = reversal.hold
+    return WriteOffEvent(
+        hold_id=hold.hold_id,
+        tenant_id=hold.tenant_id,
+        key_id=hold.key_id,
+        request_id=hold.request_id,
+        accounts=hold.account_ids,
+        units=reversal.units,
+        settled_at_ms=reversal.charged_at_us // 1000,
         at_ms=now_us // 1000,
     )
 

@@ -5,7 +5,7 @@ from typing import cast
 
 from faststream.nats import NatsRouter
 
-from odea_contracts import plans, quota
+from odea_contracts import plans, quota, writeoffs
 from odea_contracts.errors import ErrorCode
 from odea_contracts.keys import KeyEvent
 from odea_contracts.tenants import TenantEvent
@@ -29,6 +29,7 @@ class Handlers:
         answer(quota.SETTLE, self.settle)
         answer(quota.RELEASE, self.release)
         answer(quota.EXTEND, self.extend)
+        answer(writeoffs.WRITE_OFF, self.write_off)
         answer(quota.USAGE, self.usage)
         answer(plans.PLAN_SET, self.set_plan)
         answer(plans.PLAN_GET, self.get_plan)
@@ -55,6 +56,10 @@ class Handlers:
     async def extend(self, message: quota.Extend) -> quota.ExtendReply:
         """Let a lease last longer."""
         return cast("quota.ExtendReply", await self._batcher.submit(message))
+
+    async def write_off(self, message: writeoffs.WriteOff) -> writeoffs.WriteOffReply:
+        """Charge nothing for a hold, though it were settled."""
+        return cast("writeoffs.WriteOffReply", await self._batcher.submit(message))
 
     async def usage(self, message: quota.Usage) -> quota.UsageReply:
         """Where accounts stand."""

@@ -28,13 +28,12 @@ from odea_contracts.quota import (
     Settled,
     SettledBefore,
 )
+from odea_contracts.writeoffs import WriteOff, WrittenOff
 from odea_quota.accounts import Account
+from odea_quota.admission import refusal
 from odea_quota.book import Book, Expire, Hold, Kind, Resolution
 
-_IN_FLIGHT_RETRY_MS = 1_000
-
-
-Command: TypeAlias = Reserve | Settle | Release | Extend | Expire
+Command: TypeAlias = Reserve | Settle | Release | Extend | WriteOff | Expire
 Answer: TypeAlias = (
     Reserved
     | Denied
@@ -47,6 +46,7 @@ Answer: TypeAlias = (
     | Expired
     | HoldUnknown
     | ExceedsHold
+    | WrittenOff
     | Failure
 )
 
@@ -62,6 +62,8 @@ def decide(book: Book, command: Command, now_us: int) -> Answer:
             return _release(book, command, now_us)
         case Extend():
             return _extend(book, command, now_us)
+        case WriteOff():
+            return _write_off(book, command, now_us)
         case Expire():
             return _expire(book, command, now_us)
 
@@ -109,8 +111,7 @@ def _reserved(book: Book, hold: Hold, now_us: int) -> Reserved:
 
 
 def _denied(command: Reserve, accounts: dict[str, Account], now_us: int) -> Denied | None:
-    """The first limit that refuses, those first for which waiting is useless."""
-    found = _refusal(command, accounts, now_us)
+    found = refusal(command, accounts, now_us)
     if found is None:
         return None
     limit, account_id, retry_after_ms = found
@@ -122,46 +123,6 @@ def _denied(command: Reserve, accounts: dict[str, Account], now_us: int) -> Deni
         retry_after_ms=retry_after_ms,
         balances=balances,
     )
-
-
-def _refusal(command: Reserve, accounts: dict[str, Account], now_us: int) -> tuple[Limit, str, int | None] | None:
-    for name in command.accounts:
-        if name not in accounts:
-            return Limit.ACCOUNT, name, None
-    for check in (_suspended, _outside_plan, _units_gone, _all_in_flight, _too_fast):
-        for account in accounts.values():
-            refusal = check(account, command, now_us)
-            if refusal:
-                return refusal
-    return None
-
-
-def _suspended(account: Account, _command: Reserve, _now_us: int) -> tuple[Limit, str, int | None] | None:
-    return (Limit.SUSPENDED, account.account_id, None) if account.suspended else None
-
-
-def _outside_plan(account: Account, command: Reserve, _now_us: int) -> tuple[Limit, str, int | None] | None:
-    if account.text_characters_max is not None and command.characters > account.text_characters_max:
-        return Limit.TEXT, account.account_id, None
-    if account.models is not None and command.model not in account.models:
-        return Limit.MODEL, account.account_id, None
-    if account.voices is not None and not {command.voice, *command.mixed_voices} <= set(account.voices):
-        return Limit.VOICE, account.account_id, None
-    return None
-
-
-def _units_gone(account: Account, command: Reserve, now_us: int) -> tuple[Limit, str, int | None] | None:
-    return (Limit.UNITS, account.account_id, None) if _short_of(account, command.units, now_us) else None
-
-
-def _all_in_flight(account: Account, _command: Reserve, _now_us: int) -> tuple[Limit, str, int | None] | None:
-    full = account.in_flight_max is not None and account.in_flight >= account.in_flight_max
-    return (Limit.IN_FLIGHT, account.account_id, _IN_FLIGHT_RETRY_MS) if full else None
-
-
-def _too_fast(account: Account, _command: Reserve, now_us: int) -> tuple[Limit, str, int | None] | None:
-    wait_us = account.wait_us(now_us)
-    return (Limit.REQUESTS, account.account_id, -(-wait_us // 1000)) if wait_us else None
 
 
 def _settle(book: Book, command: Settle, now_us: int) -> Answer:
@@ -191,7 +152,7 @@ def _settle_ended(book: Book, command: Settle, now_us: int) -> Answer:
         return ExceedsHold(hold_id=command.hold_id, held=ended.hold.units)
     # The hold's units were free for others since it expired: what is charged now must fit beside theirs (P1 before P2).
     accounts = _accounts_of(book, ended.hold, now_us)
-    if any(_short_of(account, command.units, now_us) for account in accounts):
+    if any(account.short_of(command.units, now_us) for account in accounts):
         return Expired(hold_id=command.hold_id)
     for account in accounts:
         # Held for a moment, so that a late charge takes top-ups in the same order as any other.
@@ -237,7 +198,7 @@ def _raise(book: Book, hold: Hold, more: int, now_us: int) -> Denied | None:
     """Hold more units, on all of the hold's accounts or on none."""
     accounts = _accounts_of(book, hold, now_us)
     for account in accounts:
-        if account.suspended or _short_of(account, more, now_us):
+        if account.suspended or account.short_of(more, now_us):
             return Denied(
                 hold_id=hold.hold_id,
                 limit=Limit.SUSPENDED if account.suspended else Limit.UNITS,
@@ -249,6 +210,35 @@ def _raise(book: Book, hold: Hold, more: int, now_us: int) -> Denied | None:
         book.hold_more(account, hold, more, now_us)
     hold.units += more
     return None
+
+
+def _write_off(book: Book, command: WriteOff, now_us: int) -> Answer:
+    hold_id = command.hold_id
+    ended = book.resolutions.get(hold_id) if hold_id not in book.holds else None
+    if ended and ended.kind is Kind.SETTLED:
+        return _take_back(book, ended, now_us)
+    nothing = Settle(
+        hold_id=hold_id,
+        units=0,
+        outcome=Outcome.WRITTEN_OFF,
+        provider=command.provider,
+        model=command.model,
+        voice=command.voice,
+        provider_units=command.provider_units,
+    )
+    # An expired hold too: a settlement that is still on its way must not charge it late.
+    answer = _settle(book, nothing, now_us)
+    return WrittenOff(hold_id=hold_id, units=0) if isinstance(answer, Settled) else answer
+
+
+def _take_back(book: Book, ended: Resolution, now_us: int) -> Answer:
+    hold_id, charged_at_us = ended.hold.hold_id, now_us if ended.at_us is None else ended.at_us
+    if ended.taken_back or not ended.units:
+        return WrittenOff(hold_id=hold_id, units=ended.taken_back)
+    if now_us - charged_at_us > book.write_off_us:
+        return SettledBefore(hold_id=hold_id, units=ended.units)
+    book.take_back(ended, _accounts_of(book, ended.hold, now_us), charged_at_us)
+    return WrittenOff(hold_id=hold_id, units=ended.units)
 
 
 def _expire(book: Book, command: Expire, now_us: int) -> Answer:
@@ -277,11 +267,6 @@ def _accounts_of(book: Book, hold: Hold, now_us: int) -> list[Account]:
 def _let_go(book: Book, hold: Hold, now_us: int) -> None:
     for account in _accounts_of(book, hold, now_us):
         book.give_back(account, hold)
-
-
-def _short_of(account: Account, units: int, now_us: int) -> bool:
-    remaining = account.remaining(now_us)
-    return remaining is not None and remaining < units
 
 
 def _ended(resolution: Resolution) -> Answer:

@@ -16,6 +16,8 @@ class QuotaSettings(DatabaseSettings):
     """Commands that wait for a transaction; one more is refused as overloaded."""
     quota_lanes: Annotated[int, Field(ge=1, le=32)] = 2
     """Batches under way side by side. An account keeps to one lane, so a busy one leaves the others to the rest."""
+    quota_write_off_s: Annotated[float, Field(ge=60, le=2_592_000)] = 3600.0
+    """How old a charge may be that is taken back because the speech did not arrive. Older ones stand."""
     quota_sweep_s: Annotated[float, Field(gt=0, le=10)] = 1.0
     """How often holds are looked for whose lease has ended."""
     events_deliveries_max: Annotated[int, Field(ge=1, le=1000)] = 20

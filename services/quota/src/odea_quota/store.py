@@ -8,18 +8,25 @@ import msgspec
 from msgspec import Struct
 
 from odea_contracts.quota import Reserve, Window
+from odea_contracts.writeoffs import WriteOff
 from odea_quota import columns
 from odea_quota.accounts import Account, TopUpBalance
-from odea_quota.book import Book, Expire, Hold, Kind, Resolution
+from odea_quota.book import Book, Entry, Expire, Hold, Kind, Resolution
 from odea_quota.ledger import Answer, Command, decide
 from odea_runtime.postgres import Connection, Database
 
 
 class HoldStore:
-    """Holds and balances in PostgreSQL."""
+    """Holds and balances in PostgreSQL.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        database: where they are.
+        write_off_s: how old a charge may be that is taken back.
+    """
+
+    def __init__(self, database: Database, *, write_off_s: float = 3600) -> None:
         self._database = database
+        self._write_off_us = int(write_off_s * 1_000_000)
         self._queries = database.queries
 
     async def apply(self, commands: Sequence[Command]) -> list[Answer]:
@@ -31,9 +38,12 @@ class HoldStore:
                 constraint caught a fault in the rules; nothing was written.
         """
         async with self._database.transaction() as connection:
-            book = Book(accounts={}, holds={}, resolutions={})
-            await self._lock_accounts(connection, book, await self._named_accounts(connection, commands))
-            now_us = await self._load(connection, book, [command.hold_id for command in commands])
+            book = Book(accounts={}, holds={}, resolutions={}, write_off_us=self._write_off_us)
+            write_offs = {command.hold_id for command in commands if isinstance(command, WriteOff)}
+            await self._lock_accounts(connection, book, await self._named_accounts(connection, commands, write_offs))
+            now_us = await self._load(connection, book, [command.hold_id for command in commands], write_offs)
+            if write_offs:
+                await self._load_charges(connection, book, write_offs)
             answers = [decide(book, command, now_us) for command in commands]
             await self._save(connection, book, now_us)
         return answers
@@ -54,11 +64,13 @@ class HoldStore:
         async with self._database.connection() as connection:
             await self._queries.ensure_partitions(connection)
 
-    async def _named_accounts(self, connection: Connection, commands: Sequence[Command]) -> set[str]:
+    async def _named_accounts(
+        self, connection: Connection, commands: Sequence[Command], write_offs: set[str]
+    ) -> set[str]:
         names = {name for command in commands if isinstance(command, Reserve) for name in command.accounts}
         hold_ids = [command.hold_id for command in commands if not isinstance(command, Reserve)]
         if hold_ids:
-            rows = self._queries.find_hold_accounts(connection, hold_ids=hold_ids)
+            rows = self._queries.find_hold_accounts(connection, hold_ids=hold_ids, write_off_ids=list(write_offs))
             names.update([row["account_id"] async for row in rows])
         return names
 
@@ -66,13 +78,13 @@ class HoldStore:
         async for row in self._queries.lock_balances(connection, account_ids=list(names)):
             book.accounts[row["account_id"]] = account_from(row)
 
-    async def _load(self, connection: Connection, book: Book, hold_ids: list[str]) -> int:
+    async def _load(self, connection: Connection, book: Book, hold_ids: list[str], write_offs: set[str]) -> int:
         """Read all that the commands name, and the time of the decision."""
         now_us = await self._read(connection, book, hold_ids)
         # A hold that another replica opened since the first look brings accounts of its own. It may end until they are
         # locked, so all is read again after that.
         locked = set(book.accounts)
-        while wanted := _accounts_wanted(book) - locked:
+        while wanted := _accounts_wanted(book, write_offs) - locked:
             await self._lock_accounts(connection, book, wanted)
             locked |= wanted
             now_us = await self._read(connection, book, hold_ids)
@@ -86,8 +98,29 @@ class HoldStore:
             book.accounts[topup.account_id].topups.append(topup)
         book.holds = {hold.hold_id: hold for hold in _HOLDS.decode(row["holds"] or "[]")}
         book.resolutions = {ended.hold_id: ended.resolution() for ended in _ENDED.decode(row["resolutions"] or "[]")}
+        if charged := [hold_id for hold_id, ended in book.resolutions.items() if ended.units]:
+            # Only for whoever asks again, so not a part of every batch.
+            async for reversal in self._queries.find_reversals(connection, hold_ids=charged):
+                ended = book.resolutions[reversal["hold_id"]]
+                ended.units, ended.taken_back = ended.units - reversal["units"], reversal["units"]
         now_us: int = row["now_us"]
         return now_us
+
+    async def _load_charges(self, connection: Connection, book: Book, hold_ids: set[str]) -> None:
+        """What is to be taken back, and the top-ups that it came from; those that are used up are not loaded else."""
+        charged = [
+            hold_id for hold_id in hold_ids if (ended := book.resolutions.get(hold_id)) is not None and ended.units
+        ]
+        if not charged:
+            return
+        async for row in self._queries.find_charges(connection, hold_ids=charged):
+            entry = Entry(**dict(row))
+            book.charges.setdefault(entry.cause_id, []).append(entry)
+        async for row in self._queries.find_spent_topups(connection, hold_ids=charged):
+            topup = TopUpBalance(**dict(row))
+            known = book.accounts[topup.account_id].topups
+            if all(one.topup_id != topup.topup_id for one in known):
+                known.append(topup)
 
     async def _save(self, connection: Connection, book: Book, now_us: int) -> None:
         queries = self._queries
@@ -109,7 +142,7 @@ class HoldStore:
                 units=[hold.units for hold in extended],
                 topups=columns.topups_column(extended),
             )
-        if book.resolved:
+        if book.resolved or book.entries:
             await queries.record_batch(
                 connection,
                 now_us=now_us,
@@ -117,6 +150,9 @@ class HoldStore:
                 **columns.entry_columns(book.entries),
                 **columns.usage_columns(book.resolved),
             )
+        if book.reversals:
+            reversals = columns.reversal_columns(book.reversals, now_us)
+            await queries.write_reversals(connection, now_us=now_us, **reversals)
         if book.crossings:
             await queries.write_events(connection, **columns.crossing_columns(book.crossings, now_us))
 
@@ -130,6 +166,7 @@ class _Ended(Struct, gc=False):
     account_ids: tuple[str, ...]
     units_held: int
     units_settled: int
+    resolved_at_us: int
     reserved_at_ms: int
     request_id: str
     tenant_id: str
@@ -147,7 +184,9 @@ class _Ended(Struct, gc=False):
             tenant_id=self.tenant_id,
             key_id=self.key_id,
         )
-        return Resolution(hold=hold, kind=self.kind, units=self.units_settled, late=self.late)
+        return Resolution(
+            hold=hold, kind=self.kind, units=self.units_settled, late=self.late, at_us=self.resolved_at_us
+        )
 
 
 _TOPUPS: Final = msgspec.json.Decoder(list[TopUpBalance])
@@ -155,10 +194,15 @@ _HOLDS: Final = msgspec.json.Decoder(list[Hold])
 _ENDED: Final = msgspec.json.Decoder(list[_Ended])
 
 
-def _accounts_wanted(book: Book) -> set[str]:
-    """Accounts that a decision on these holds may change: an expired hold's too, since it may be settled late."""
-    expired = [ended.hold for ended in book.resolutions.values() if ended.kind is Kind.EXPIRED]
-    return {name for hold in [*book.holds.values(), *expired] for name in hold.account_ids}
+def _accounts_wanted(book: Book, write_offs: set[str]) -> set[str]:
+    """Accounts that a decision on these holds may change.
+
+    An expired hold's too, since it may be settled late, and those of any that is to be written off.
+    """
+    ended = [
+        ended.hold for hold_id, ended in book.resolutions.items() if ended.kind is Kind.EXPIRED or hold_id in write_offs
+    ]
+    return {name for hold in [*book.holds.values(), *ended] for name in hold.account_ids}
 
 
 async def attach_topups(

@@ -72,7 +72,13 @@ async def serve_routing(
     router = NatsRouter()
     bus = Bus(settings, subjects.SYNTH, router)
     streams = Streams(bus, settings)
-    meter = Meter(bus, tasks, lease_s=settings.synth_lease_s, settle_wait_s=settings.synth_settle_wait_s)
+    meter = Meter(
+        bus,
+        tasks,
+        lease_s=settings.synth_lease_s,
+        settle_wait_s=settings.synth_settle_wait_s,
+        write_off_s=settings.synth_write_off_s,
+    )
     announcer = Announcer(bus, Tasks(settings.synth_events_max))
     lines = Lines(database, announcer.breaker_changed, settings, make)
     switchboard = Switchboard(

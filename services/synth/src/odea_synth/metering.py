@@ -1,7 +1,8 @@
 """Holds from the speaker's side: reserve before, keep alive meanwhile, settle or release after, whatever quota does.
 
 A settlement is repeated with the same hold id until quota answers or the wait is over; quota charges it once however
-often it arrives. What is never settled expires uncharged (P3).
+often it arrives. What is never settled expires uncharged (P3). A write-off is repeated for much longer: the charge that
+it takes back may be there already.
 
 A hold that nobody waits for any more, because its caller left or the answer came too late, is given back as soon as
 quota says that it is there; its lease is the net below that.
@@ -19,8 +20,9 @@ from prometheus_client import Counter
 from odea_contracts import quota
 from odea_contracts.base import Endpoint, Message
 from odea_contracts.errors import ErrorCode, Failure, failure
-from odea_contracts.quota import Balance, Denied, Extended, Outcome, Reserved, Settled, SettledBefore
+from odea_contracts.quota import Balance, Denied, Extended, Reserved, Settled, SettledBefore
 from odea_contracts.synth import Speak
+from odea_contracts.writeoffs import WRITE_OFF, WriteOff, WrittenOff
 from odea_runtime.bus import Bus, BusError, NoRespondersError
 from odea_runtime.ids import new_uuid
 from odea_runtime.tasks import Tasks
@@ -32,9 +34,12 @@ ReplyT = TypeVar("ReplyT")
 _RETRY_FIRST_S: Final = 0.1
 _RETRY_MAX_S: Final = 1.0
 _RETRY_JITTER_S: Final = 0.2
+_PATIENT_RETRY_MAX_S: Final = 3.0
+"""Between two tries of a write-off: an outage of the bus leaves many, and none is in a hurry."""
 
 _SETTLED = Counter("odea_synth_settled_units_total", "Units charged, by outcome", ["outcome"])
 _WRITTEN_OFF = Counter("odea_synth_written_off_units_total", "Units that a provider billed and nobody was charged")
+_TAKEN_BACK = Counter("odea_synth_taken_back_units_total", "Units that were charged for speech that did not arrive")
 _UNSETTLED = Counter("odea_synth_unsettled_total", "Holds whose end quota did not confirm in time", ["verb"])
 
 
@@ -55,13 +60,15 @@ class Meter:
         tasks: where holds are given back that nobody waits for; if it is full, their leases end them.
         lease_s: of every hold; those in hand are extended every third of it by `run`.
         settle_wait_s: how long an end is tried.
+        write_off_s: how long a write-off is.
     """
 
-    def __init__(self, bus: Bus, tasks: Tasks, *, lease_s: int, settle_wait_s: float) -> None:
+    def __init__(self, bus: Bus, tasks: Tasks, *, lease_s: int, settle_wait_s: float, write_off_s: float) -> None:
         self._bus = bus
         self._tasks = tasks
         self._lease_ms = lease_s * 1000
         self._settle_wait_s = settle_wait_s
+        self._write_off_s = write_off_s
         self._open: dict[str, Hold] = {}
 
     async def reserve(self, request: Speak, units: int) -> Hold | Failure:
@@ -121,14 +128,14 @@ class Meter:
             hold.units = reply.units
         return hold.units >= units
 
-    def write_off(self, units: int) -> None:
+    def lose(self, units: int) -> None:
         """Count what a provider billed for an attempt that nobody is charged for."""
         _WRITTEN_OFF.inc(units)
 
     async def settle(self, hold: Hold, message: quota.Settle) -> int | None:
         """Charge a hold; the units that were charged, or `None` if quota did not confirm it in time."""
         try:
-            reply = await self._insist(quota.SETTLE, message, "settle")
+            reply = await self._insist(quota.SETTLE, message, "settle", self._settle_wait_s)
         finally:
             self._open.pop(hold.hold_id, None)
         match reply:
@@ -136,23 +143,42 @@ class Meter:
                 return None
             case SettledBefore():
                 # By an attempt whose answer never came. What was charged then stands.
-                _SETTLED.labels(Outcome.COMPLETED).inc(reply.units)
+                _SETTLED.labels(message.outcome).inc(reply.units)
                 return reply.units
             case Settled():
                 _SETTLED.labels(message.outcome).inc(reply.units)
-                written_off = message.outcome is Outcome.WRITTEN_OFF
+                return reply.units
             case _:
                 # Expired, most likely: nothing is charged, and nothing can be any more.
                 structlog.get_logger().warning("a hold could not be settled", answer=type(reply).__name__)
-                written_off = True
-        if written_off:
-            _WRITTEN_OFF.inc(message.provider_units or 0)
-        return reply.units if isinstance(reply, Settled) else 0
+                _WRITTEN_OFF.inc(message.provider_units or 0)
+                return 0
+
+    async def write_off(self, hold: Hold, message: WriteOff, *, charged: int) -> int:
+        """Charge nothing for a hold, though it were settled; the units that stay charged all the same.
+
+        `charged` is what is known to have been charged: it stays if quota does not answer.
+        """
+        # Its lease needs no extending any more: if quota is away, it may as well end by itself.
+        self._open.pop(hold.hold_id, None)
+        reply = await self._insist(WRITE_OFF, message, "write_off", self._write_off_s)
+        match reply:
+            case WrittenOff():
+                _TAKEN_BACK.inc(reply.units)
+            case None:
+                return charged
+            case SettledBefore():
+                structlog.get_logger().error("a charge stands for speech that did not arrive", hold_id=hold.hold_id)
+                return reply.units
+            case _:
+                structlog.get_logger().warning("a hold could not be written off", answer=type(reply).__name__)
+        _WRITTEN_OFF.inc(message.provider_units or 0)
+        return 0
 
     async def release(self, hold: Hold) -> None:
         """Give a hold back; if quota can't be reached, its lease does that."""
         try:
-            await self._insist(quota.RELEASE, quota.Release(hold_id=hold.hold_id), "release")
+            await self._insist(quota.RELEASE, quota.Release(hold_id=hold.hold_id), "release", self._settle_wait_s)
         finally:
             self._open.pop(hold.hold_id, None)
 
@@ -179,13 +205,15 @@ class Meter:
         except BusError as error:
             structlog.get_logger().warning("a lease could not be extended", error=repr(error))
 
-    async def _insist(self, endpoint: Endpoint[RequestT, ReplyT], message: RequestT, verb: str) -> ReplyT | None:
+    async def _insist(
+        self, endpoint: Endpoint[RequestT, ReplyT], message: RequestT, verb: str, wait_s: float
+    ) -> ReplyT | None:
         retries = stamina.retry_context(
             on=_NoAnswerError,
             attempts=None,
-            timeout=self._settle_wait_s,
+            timeout=wait_s,
             wait_initial=_RETRY_FIRST_S,
-            wait_max=_RETRY_MAX_S,
+            wait_max=_PATIENT_RETRY_MAX_S if verb == "write_off" else _RETRY_MAX_S,
             wait_jitter=_RETRY_JITTER_S,
         )
         try:

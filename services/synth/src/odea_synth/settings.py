@@ -16,6 +16,9 @@ class SynthSettings(StreamSettings, DatabaseSettings):
     """How long a hold lasts unless it is extended; speech in hand extends its own every third of this."""
     synth_settle_wait_s: Annotated[float, Field(gt=0, le=60)] = 10.0
     """How long the end of a stream may wait for its charge to be written."""
+    synth_write_off_s: Annotated[float, Field(gt=0, le=86_400)] = 900.0
+    """How long quota is asked to take back the charge for speech that did not arrive; quota must take it for as long
+    (`ODEA_QUOTA_WRITE_OFF_S`)."""
     synth_routing_file: Path | None = None
     """The TOML file that says which providers speak which models; see docs/routing.md. Without one, MiniMax speaks if
     `MINIMAX_API_KEY` is set, and Piper."""

@@ -2,9 +2,10 @@
 
 | How it ends | What happens to the hold |
 |---|---|
-| whole | settled with what the provider billed, before the tail is sent |
+| whole | settled with what the provider billed, before the tail is sent; kept when the receipt for it comes |
+| settled, and no receipt for the tail | the charge is taken back: written off |
 | refused or failed before the provider billed anything | released |
-| cut by us or the provider | settled with nothing: written off |
+| cut by us or the provider | written off |
 | the caller left, or stalled until the gateway gave up | settled with what the provider billed until then |
 | the gateway died or broke the stream | written off |
 
@@ -24,6 +25,7 @@ from prometheus_client import Counter, Histogram
 from odea_contracts.errors import ErrorCode, Failure, failure
 from odea_contracts.quota import Outcome, Settle
 from odea_contracts.synth import CONTENT_TYPES, CancelReason, Head, Speak
+from odea_contracts.writeoffs import WriteOff
 from odea_runtime.streams import CancelledByReceiverError, OutgoingStream, Receiver, Streams
 from odea_synth.announcer import Announcer
 from odea_synth.attempts import NoAudioError, Opened, Opener
@@ -37,7 +39,10 @@ from odea_synth.speech import Speech
 from odea_synth.synthesis import Route, provider_failure
 from odea_synth.transcoding import Transcoder, see_through
 
+_COMPLETED = "completed"
 _LEFT = {CancelReason.CLIENT_GONE, CancelReason.CLIENT_STALLED}
+_CHARGED = {_COMPLETED, *_LEFT}
+"""The ends after which a charge stands."""
 _BUCKETS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6)
 
 _SPEECHES = Counter("odea_synth_speeches_total", "Speeches, by how they ended", ["provider", "outcome"])
@@ -142,7 +147,11 @@ class Speaker:
             await stream.fail(failure(speech.code))
             return "unsettled"
         await stream.tail(units)
-        return "completed"
+        try:
+            await stream.receipt()
+        except TimeoutError:
+            return "unconfirmed"
+        return _COMPLETED
 
     async def _send_speech(self, speech: Speech, stream: OutgoingStream, routing: Routing, until: float) -> None:
         raise_hold = partial(self._meter.raise_hold, speech.hold)
@@ -214,12 +223,14 @@ class Speaker:
         return failure(ErrorCode.UPSTREAM_TIMEOUT)
 
     async def _conclude(self, speech: Speech) -> None:
-        """End the hold, unless it was settled already, and record how the speech went."""
+        """End the hold, take back the charge for a speech that did not arrive, and record how it went."""
         speech.include_unheard()
         if speech.units_settled is None:
             speech.units_settled = await self._end_hold(speech)
-        if speech.billed_units:
-            self._meter.write_off(speech.story.lost_units)
+        elif speech.units_settled and speech.outcome not in _CHARGED:
+            speech.units_settled = await self._write_off(speech)
+        if speech.units_settled:
+            self._meter.lose(speech.story.lost_units)
         _SPEECHES.labels(speech.route.provider.name, speech.outcome).inc()
         self._log.add(speech.entry(speech.units_settled))
         self._announcer.ended(speech.event(speech.units_settled))
@@ -228,7 +239,8 @@ class Speaker:
         if speech.outcome in _LEFT and speech.charge:
             return await self._settle(speech, speech.charge, Outcome.CLIENT_LEFT) or 0
         if speech.cost_units:
-            return await self._settle(speech, 0, Outcome.WRITTEN_OFF) or 0
+            # Not a settlement with nothing: one with units may have been written before it, unheard of.
+            return await self._write_off(speech)
         await self._meter.release(speech.hold)
         return 0
 
@@ -240,10 +252,20 @@ class Speaker:
             provider=speech.route.provider.name,
             model=speech.request.model,
             voice=speech.route.utterance.voice,
-            # Nobody is charged for attempts that failed; they are listed with what is written off.
-            provider_units=speech.cost_units if outcome is Outcome.WRITTEN_OFF else speech.billed_units,
+            provider_units=speech.billed_units,
         )
         return await self._meter.settle(speech.hold, message)
+
+    async def _write_off(self, speech: Speech) -> int:
+        message = WriteOff(
+            hold_id=speech.hold.hold_id,
+            provider=speech.route.provider.name,
+            model=speech.request.model,
+            voice=speech.route.utterance.voice,
+            # Nobody is charged for attempts that failed; they are listed with what is written off.
+            provider_units=speech.cost_units,
+        )
+        return await self._meter.write_off(speech.hold, message, charged=speech.units_settled or 0)
 
 
 def _able(routes: Sequence[Route]) -> tuple[Route, ...] | Failure:

@@ -20,6 +20,9 @@ class StreamSettings(Settings):
     """How long a sender may take to its first sign of life before it is taken for absent (P9)."""
     stream_silence_s: Annotated[float, Field(gt=0, le=60)] = 3.5
     """After how long without one the other end is taken for dead."""
+    stream_receipt_s: Annotated[float, Field(gt=0, le=86_400)] = 4000.0
+    """How long a receiver that gives signs of life may take from the tail to its receipt; longer than a slow client may
+    take to a whole speech."""
 
 
 class StreamBrokenError(Exception):

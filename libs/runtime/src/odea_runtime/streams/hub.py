@@ -58,7 +58,10 @@ class Streams:
 
     @asynccontextmanager
     async def open(self, subject: str, body: bytes, headers: dict[str, str]) -> AsyncGenerator[IncomingStream]:
-        """Ask `subject` for a stream. Leaving the block early cancels it.
+        """Ask `subject` for a stream. Leaving the block early, or by an exception, cancels it.
+
+        Leaving it in good order after the tail gives the sender the receipt, so whatever the audio was for must be
+        done by then: until the receipt, the sender takes it for undelivered.
 
         Raises:
             DisconnectedError: there is no connection; nothing was sent.
@@ -71,6 +74,7 @@ class Streams:
             with tracing.calling(subject) as span:
                 await self._request(subject, body, name, {**headers, **tracing.headers()})
                 yield stream
+                await stream.confirm()
                 span.note("odea.outcome", stream.outcome)
         finally:
             _OPEN.labels("receive").dec()

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
 import msgspec
+import nats.errors
 from nats.aio.msg import Msg
 
 from odea_contracts.errors import Failure
@@ -20,6 +21,7 @@ from odea_contracts.synth import (
     Credit,
     Frame,
     Head,
+    Receipt,
     Tail,
     Timings,
 )
@@ -109,12 +111,22 @@ class IncomingStream:
                     raise self._broken("a frame out of place")
 
     async def cancel(self, reason: CancelReason) -> None:
-        """Tell the sender to stop, unless the stream has ended or this was said before."""
+        """Tell the sender to stop, or after the tail that its end was not handed on; only the first word counts."""
         if self._ended:
             return
         self._ended, self.parting = True, reason
         self.outcome = reason.value
         await self._tell(Cancel(reason=reason))
+
+    async def confirm(self) -> None:
+        """Give the receipt for a whole stream; for any other this does nothing.
+
+        The end has been handed on by then, so a connection that is gone is no failure: the sender decides without it.
+        """
+        if self.tail and not self._ended:
+            self._ended = True
+            with suppress(nats.errors.Error):
+                await self._tell(Receipt())
 
     def take(self, message: Msg) -> None:
         """A message of this stream has come in."""
@@ -205,7 +217,8 @@ class IncomingStream:
             raise self._broken("the tail is not readable") from error
         if (tail.frames, tail.bytes, tail.sha256) != (self._consumed, self._bytes, self._digest.hexdigest()):
             raise self._broken("the audio is not what the tail says")
-        self._ended, self.outcome, self.tail = True, "whole", tail
+        # Signs of life go on until the receipt: whoever the audio is for may take its time with the end.
+        self.outcome, self.tail = "whole", tail
 
     def _refused(self, message: Msg) -> Exception:
         try:

@@ -19,8 +19,10 @@ from odea_contracts.synth import (
     Cancel,
     CancelReason,
     Control,
+    Credit,
     Frame,
     Head,
+    Receipt,
     Tail,
     Timing,
     Timings,
@@ -32,7 +34,7 @@ _CONTROL: Final = msgspec.json.Decoder(Control)
 
 
 class OutgoingStream:
-    """The sending end: `head`, then `audio` and `timings` as they come, then `tail`; or `fail` at any time."""
+    """The sending end: `head`, `audio` and `timings` as they come, `tail`, and `receipt`; or `fail` at any time."""
 
     def __init__(self, bus: Bus, settings: StreamSettings, receiver: str, control: str, credits_: int) -> None:
         self._bus = bus
@@ -46,6 +48,7 @@ class OutgoingStream:
         self._digest = sha256()
         self._heard = asyncio.get_running_loop().time()
         self._room = asyncio.Event()
+        self._receipt = asyncio.Event()
         self._task: asyncio.Task[Any] | None = None
         self._interrupted = False
         self._reason: CancelReason | None = None
@@ -87,6 +90,16 @@ class OutgoingStream:
         self.outcome = "whole"
         await self._publish(Frame.TAIL, msgspec.json.encode(tail))
 
+    async def receipt(self) -> None:
+        """Wait until the receiver has handed on the end. The task is interrupted if it cancels or falls silent instead.
+
+        Raises:
+            TimeoutError: it lives and has not said so; whether the end arrived is unknown.
+        """
+        self._heed()
+        async with asyncio.timeout(self._settings.stream_receipt_s):
+            await self._receipt.wait()
+
     async def fail(self, failure: Failure) -> None:
         """Say why there is no audio, or no more."""
         self.outcome = "refused"
@@ -102,15 +115,20 @@ class OutgoingStream:
     def take(self, message: Msg) -> None:
         """A control message has come in."""
         try:
-            control = _CONTROL.decode(message.data)
+            control: Control = _CONTROL.decode(message.data)
         except UNREADABLE:
             return
         self._heard = asyncio.get_running_loop().time()
-        if isinstance(control, Cancel):
-            self._interrupt(control.reason)
-        elif self._taken < control.through <= self._sent:
-            self._taken = control.through
-            self._room.set()
+        match control:
+            case Cancel():
+                self._interrupt(control.reason)
+            case Receipt():
+                if self.outcome == "whole":
+                    self._receipt.set()
+            case Credit():
+                if self._taken < control.through <= self._sent:
+                    self._taken = control.through
+                    self._room.set()
 
     async def beat(self, now: float) -> None:
         """Give a sign of life, and notice when the receiver gives none."""
