@@ -185,6 +185,11 @@ soak *args:
 bench-quota *args:
     PYTHONPATH=tests uv run python tests/bench/quota.py "$@"
 
+# Four replicas that are killed at random, 64 callers, 100,000 operations: no account is ever over
+[group('measure')]
+race operations="100000":
+    ODEA_RACE_OPERATIONS={{operations}} uv run pytest tests/integration/quota/test_crash_race.py
+
 # Whether the time of a refused verification tells why it was refused
 [group('measure')]
 bench-verify *args:
