@@ -3,8 +3,10 @@
 import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from importlib.resources import files
 from uuid import UUID
 
+import aiosql
 import nats.errors
 import pytest
 from prometheus_client import REGISTRY
@@ -220,3 +222,24 @@ async def test_events_wait_for_a_stream_that_is_gone(breakable_nats: NatsServer,
         await jetstream.apply(bus)
         await until(ledger.is_empty)
         assert await numbers(bus, ledger.subject) == list(range(10))
+
+
+async def test_a_long_outbox_is_looked_at_by_its_ends(dsn: str) -> None:
+    """Counting millions would take longer than a statement may, and the relay would never get to send any."""
+    waiting = 50_000
+    lag: str = aiosql.from_str((files("odea_runtime") / "outbox.sql").read_text(), "asyncpg").outbox_lag.sql  # pyright: ignore[reportAttributeAccessIssue]
+    async with connected(dsn) as connection:
+        await connection.execute("SET search_path = quota; TRUNCATE quota.outbox")
+        assert (await connection.fetchrow(lag) or {})["waiting"] == 0
+        await connection.execute(
+            "INSERT INTO quota.outbox (subject, event_id, source, body, created_at)"
+            " SELECT 'odea.v1.test.evt.x', gen_random_uuid(), 'odea/test', '', clock_timestamp() - interval '1 h'"
+            f" FROM generate_series(1, {waiting})"
+        )
+        found = await connection.fetchrow(lag)
+        rows = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN {lag}"))
+        await connection.execute("TRUNCATE quota.outbox")
+    assert found is not None
+    assert found["waiting"] == waiting
+    assert 3600 <= found["oldest_s"] < 3700
+    assert "Seq Scan" not in rows, rows
