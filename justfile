@@ -69,7 +69,7 @@ e2e *args:
 clients *args:
     PYTHONPATH=tests uv run python -m clients "$@"
 
-# Write docs/openapi.json and docs/asyncapi.json anew
+# Write what is made from the code anew: openapi.json, asyncapi.json, configuration.md, errors.md, operations/metrics.md
 [group('docs')]
 docs:
     uv run python -m odea_local.documents

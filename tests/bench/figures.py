@@ -115,7 +115,7 @@ def machine() -> Machine:
         processor=model or platform.processor() or platform.machine(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0,
         memory_gib=psutil.virtual_memory().total / 2**30,
-        system=f"{platform.system()} {platform.release()}",
+        system=f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
         python=platform.python_version(),
         servers=", ".join(
             subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.strip()

@@ -27,7 +27,7 @@ class SynthSettings(StreamSettings, DatabaseSettings):
     synth_routing_retire_s: Annotated[float, Field(gt=0, le=86_400)] = 4000.0
     """How long speeches go on with a provider that the routing file does not name any more."""
     synth_voices_s: Annotated[float, Field(gt=0, le=86_400)] = 300.0
-    """How often providers are asked for their voices."""
+    """How often the lists of voices are brought up to date; a provider that keeps its own longer answers from it."""
     synth_opening_s: Annotated[float, Field(gt=0, le=600)] = 30.0
     """How long all attempts to get a first audio may take together, if the caller does not say less."""
     synth_events_max: Annotated[int, Field(ge=1, le=100_000)] = 1_000

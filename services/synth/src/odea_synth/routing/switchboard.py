@@ -40,7 +40,7 @@ class Switchboard:
     Args:
         open_line: makes the line to a planned provider.
         retire_s: how long speeches over a line that is no longer planned may go on.
-        voices_every_s: how often providers are asked for their voices.
+        voices_every_s: how often the lists of voices are brought up to date.
     """
 
     def __init__(self, open_line: OpenLine, *, retire_s: float, voices_every_s: float) -> None:
