@@ -149,3 +149,15 @@ async def test_calls_are_counted_by_how_they_end(nats_url: str, bus: Bus) -> Non
     async with open_hall(nats_url, echo, other=echo):
         await bus.call(OTHER, Ask(text="x"))
     assert (counted("ok"), counted("no_responders")) == (before[0] + 1, before[1] + 1)
+
+
+async def test_who_gives_up_a_round_trip_does_not_make_the_connection_deaf(nats_url: str, bus: Bus) -> None:
+    """P9: the pong that comes after that is for nobody, and reading goes on."""
+    async with open_hall(nats_url, echo):
+        for _ in range(5):
+            asking = asyncio.create_task(bus.round_trip())
+            await asyncio.sleep(0)
+            asking.cancel()
+        await bus.round_trip()
+        assert await bus.check() is None
+        assert await bus.call(ASK, Ask(text="there?")) == Told(text="there?")

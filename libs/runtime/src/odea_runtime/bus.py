@@ -111,6 +111,7 @@ class Bus:
             ping_interval=_PING_S,
             max_outstanding_pings=2,
             graceful_timeout=settings.drain_s,
+            flush_timeout=_FLUSH_S,
             disconnected_cb=self._on_lost,
             reconnected_cb=self._on_back,
             error_cb=self._on_error,
@@ -160,7 +161,25 @@ class Bus:
         """
         # Twice: nats-py writes the ping of the first past what still waits to be written, subscriptions among it.
         for _ in range(2):
-            await self.client.flush(timeout=_FLUSH_S)
+            await self._ping()
+
+    async def _ping(self) -> None:
+        # As nats-py's `flush`, but whoever stops waiting leaves the pong's future alive: a late pong that met a
+        # cancelled one would end nats-py's reading, and the connection would be deaf until it is found stale.
+        if not self._reading:
+            raise nats.errors.ConnectionClosedError
+        pong: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        await self.client._send_ping(pong)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        try:
+            async with asyncio.timeout(_FLUSH_S):
+                await asyncio.shield(pong)
+        except TimeoutError:
+            raise nats.errors.FlushTimeoutError from None
+
+    @property
+    def _reading(self) -> bool:
+        reading = self.client._reading_task  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        return reading is not None and not reading.done()
 
     async def stop_serving(self) -> None:
         """Take no new messages. Requests that have arrived are still handed over; the connection stays for answers."""
@@ -188,7 +207,7 @@ class Bus:
 
     async def check(self) -> str | None:
         """For `/readyz`."""
-        if not self.connected:
+        if not self.connected or not self._reading:
             return "not connected to NATS"
         if not self._serving:
             return "not serving yet"

@@ -73,12 +73,15 @@ class Publisher:
         replies = [f"{self._inbox}.{self._number + index}" for index in range(len(messages))]
         self._number += len(messages)
         self._waiting = set(replies)
+        until = asyncio.get_running_loop().time() + self._ack_s
         try:
-            async with asyncio.timeout(self._ack_s):
-                # Nothing else runs until all are in the connection's buffer. Were they sent bit by bit, a connection
-                # that breaks in between would swallow some and its successor take the rest: the order would be lost.
-                for message, reply in zip(messages, replies, strict=True):
-                    await self._client.publish(message.subject, message.body, reply=reply, headers=message.headers)
+            # Nothing else runs until all are in the connection's buffer, unless that is full. Were they sent bit by
+            # bit, a connection that breaks in between would swallow some and its successor take the rest: the order
+            # would be lost. A full buffer is waited for within the connection's own time limit; nats-py swallows a
+            # cancellation there, so the acknowledgements have a time limit apart from that.
+            for message, reply in zip(messages, replies, strict=True):
+                await self._client.publish(message.subject, message.body, reply=reply, headers=message.headers)
+            async with asyncio.timeout_at(until):
                 await stored
         except TimeoutError:
             raise NotStoredError(f"{len(self._waiting)} of {len(messages)} not acknowledged in time") from None
@@ -88,9 +91,10 @@ class Publisher:
 
     async def close(self) -> None:
         """Listen no more."""
-        if self._subscription is not None and self._client.is_connected:
-            await self._subscription.unsubscribe()
-        self._subscription = None
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            # Also without a connection, or it would be subscribed to again with the next one.
+            await subscription.unsubscribe()
 
     async def _acknowledged(self, msg: Msg) -> None:
         stored = self._stored
