@@ -201,12 +201,12 @@ async def test_who_leaves_in_the_moment_of_the_answer_leaves() -> None:
         (quota.Expired(hold_id="h"), 0),
         (quota.HoldUnknown(hold_id="h"), 0),
         (quota.ExceedsHold(hold_id="h", held=3), 0),
-        (failure(ErrorCode.INVALID_VALUE), 0),
+        (failure(ErrorCode.INVALID_VALUE), None),
     ],
     ids=lambda value: type(value).__name__,
 )
 async def test_an_answer_to_a_settlement_is_taken_at_its_word_and_not_asked_for_again(
-    answer: Message, charged: int
+    answer: Message, charged: int | None
 ) -> None:
     """P2: what is reported, logged and shown in the tail is what quota says was charged."""
     bus = AnsweringBus(reserved, answer)
@@ -328,3 +328,28 @@ async def test_a_lease_that_could_not_be_extended_is_tried_again() -> None:
     bus.from_now_on(CallTimeoutError(), quota.Expired(hold_id="h"), failure(ErrorCode.OVERLOADED))
     async with turning(meter):
         await until(lambda: bus.count(quota.Extend) >= 4)
+
+
+async def test_a_hold_that_nobody_takes_and_nobody_can_give_back_ends_by_its_lease() -> None:
+    """P3: it must not be kept alive, or it would be held for as long as the process lives."""
+    bus = AnsweringBus(reserved)
+    meter = meter_on(bus, tasks_max=0)
+    bus.gate.clear()
+    asking = asyncio.create_task(meter.reserve(REQUEST, 12))
+    await until(lambda: bus.count(quota.Reserve) == 1)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    bus.gate.set()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not meter._open  # pyright: ignore[reportPrivateUsage]
+
+
+@pytest.mark.parametrize("charged", [0, 12])
+async def test_a_refusal_for_good_is_not_taken_for_a_charge_of_nothing(charged: int) -> None:
+    bus = AnsweringBus(failure(ErrorCode.INVALID_VALUE))
+    meter = meter_on(bus)
+    hold = Hold("00000000-0000-4000-8000-000000000001", 12, ())
+    assert await meter.settle(hold, Settle(hold_id=hold.hold_id, units=12, outcome=Outcome.COMPLETED)) is None
+    assert await meter.write_off(hold, WriteOff(hold_id=hold.hold_id), charged=charged) == charged

@@ -188,6 +188,19 @@ async def test_when_the_pace_cannot_be_told_all_who_wait_are_refused() -> None:
         await until(lambda: crowd.served == ["b"])
 
 
+async def test_one_who_has_just_left_keeps_no_refusal_from_the_others() -> None:
+    """P9: else they would sit out their whole wait."""
+    valve = Valve()
+    async with turns_of(valve) as turns, crowd_before(turns) as crowd:
+        await crowd.come("a", 3)
+        # Left, but not out of the line yet.
+        crowd.tasks[0].cancel()
+        turns._lines["a"][0].cancel()  # pyright: ignore[reportPrivateUsage]
+        turns._refuse_all(UnavailableError("away"))  # pyright: ignore[reportPrivateUsage]
+        await asyncio.wait(crowd.tasks, timeout=5)
+        assert [type(task.exception()) for task in crowd.tasks[1:]] == [BusyError] * 2
+
+
 async def first_of(turns: Turns, tenant_id: str, within_s: float = 30.0) -> None:
     async with turns.turn(tenant_id, within_s):
         return

@@ -89,10 +89,14 @@ class Meter:
         )
         asking = asyncio.create_task(self._reserve(message))
         try:
-            return await asyncio.shield(asking)
+            found = await asyncio.shield(asking)
         except asyncio.CancelledError:
             self._tasks.start(self._give_back(asking))
             raise
+        if isinstance(found, Hold):
+            # Kept alive from here on, for a caller who has it in hand: one that nobody takes must end by its lease.
+            self._open[found.hold_id] = found
+        return found
 
     async def _reserve(self, message: quota.Reserve) -> Hold | Failure:
         try:
@@ -105,9 +109,7 @@ class Meter:
             return failure(ErrorCode.QUOTA_UNAVAILABLE)
         match reply:
             case Reserved():
-                hold = Hold(reply.hold_id, reply.units, reply.balances)
-                self._open[hold.hold_id] = hold
-                return hold
+                return Hold(reply.hold_id, reply.units, reply.balances)
             case Denied():
                 return quota_failure(reply)
             case Failure():
@@ -148,6 +150,10 @@ class Meter:
             case Settled():
                 _SETTLED.labels(message.outcome).inc(reply.units)
                 return reply.units
+            case Failure():
+                # Refused for good, by a fault of ours: the speech must not end as whole and uncharged.
+                structlog.get_logger().error("quota refused to settle a hold", code=reply.code)
+                return None
             case _:
                 # Expired, most likely: nothing is charged, and nothing can be any more.
                 structlog.get_logger().warning("a hold could not be settled", answer=type(reply).__name__)
@@ -166,6 +172,9 @@ class Meter:
             case WrittenOff():
                 _TAKEN_BACK.inc(reply.units)
             case None:
+                return charged
+            case Failure():
+                structlog.get_logger().error("quota refused to write off a hold", code=reply.code)
                 return charged
             case SettledBefore():
                 structlog.get_logger().error("a charge stands for speech that did not arrive", hold_id=hold.hold_id)
@@ -191,7 +200,6 @@ class Meter:
     async def _give_back(self, asking: "asyncio.Task[Hold | Failure]") -> None:
         hold = await asking
         if isinstance(hold, Hold):
-            self._open.pop(hold.hold_id, None)
             await self._release_once(hold.hold_id)
 
     async def _release_once(self, hold_id: str) -> None:

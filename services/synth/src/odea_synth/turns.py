@@ -219,7 +219,9 @@ class Turns:
     def _refuse_all(self, error: UnavailableError) -> None:
         for line in self._lines.values():
             for turn in line:
-                turn.set_exception(BusyError(f"the pace is not known: {error}", 1.0))
+                # One that has been given up may not have left its line yet.
+                if not turn.done():
+                    turn.set_exception(BusyError(f"the pace is not known: {error}", 1.0))
         self._lines.clear()
         self._count(-self._waiting)
 
