@@ -116,9 +116,13 @@ class SpeechAnswer:
                 if client.gone:
                     await stream.cancel(CancelReason.CLIENT_GONE)
                 raise
-            except (ClientStalledError, TimeoutError):
+            except ClientStalledError:
                 await stream.cancel(CancelReason.CLIENT_STALLED)
-                raise ClientStalledError from None
+                raise
+            except TimeoutError:
+                # Our own limit cuts what the client takes as it should, so it is not the client who pays (P2).
+                await stream.cancel(CancelReason.RECEIVER_FAULT)
+                raise StreamBrokenError("the speech took too long") from None
 
     async def _opening(self, stream: IncomingStream, parts: AsyncGenerator[bytes | Timings]) -> tuple[Head, bytes]:
         """The head and the first audio."""
