@@ -158,8 +158,9 @@ WITH n AS (
         AS n (hold_id, charged_at_us, accounts, units, request_id, tenant_id, key_id, subject, event_id, body)
 ), written AS (
     INSERT INTO quota.reversals (hold_id, reversed_at, charged_at, account_ids, units, request_id, tenant_id, key_id)
-    SELECT hold_id, to_timestamp(:now_us / 1000000.0), to_timestamp(charged_at_us / 1000000.0),
-        string_to_array(accounts, ','), units, request_id, tenant_id, key_id
+    -- The clock may have been set back since, by another server that has taken over.
+    SELECT hold_id, greatest(to_timestamp(:now_us / 1000000.0), to_timestamp(charged_at_us / 1000000.0)),
+        to_timestamp(charged_at_us / 1000000.0), string_to_array(accounts, ','), units, request_id, tenant_id, key_id
     FROM n
 ), taken_back AS (
     UPDATE quota.usage_days AS u SET units = u.units - d.units
