@@ -143,7 +143,8 @@ class Streams:
             for end in list(self._ends.values()):
                 try:
                     await end.beat(now)
-                except nats.errors.Error as error:
+                except (nats.errors.Error, OSError) as error:
+                    # One that can't be sent must not end those of all other streams.
                     structlog.get_logger().debug("a sign of life could not be sent", error=repr(error))
 
 
