@@ -22,6 +22,10 @@ _RESOLUTION = (
     "INSERT INTO quota.resolutions (kind, late, units_held, units_settled, outcome, resolved_at, hold_id, account_ids,"
     " reserved_at, request_id, tenant_id, key_id) SELECT *, now(), gen_random_uuid(), '{hall}', now(), '', '', '' FROM "
 )
+_REVERSAL = (
+    "INSERT INTO quota.reversals (hold_id, reversed_at, charged_at, account_ids, units, request_id, tenant_id, key_id)"
+    " VALUES "
+)
 _ENTRY = "INSERT INTO quota.entries (at, cause_id, debit, credit, units) VALUES "
 
 ATTEMPTS = {
@@ -44,6 +48,8 @@ ATTEMPTS = {
     "resolutions_within_hold": _RESOLUTION + "(VALUES ('settled', false, 5, 6, 'completed')) AS v",
     "resolutions_charge_is_settled": _RESOLUTION + "(VALUES ('released', false, 5, 5, NULL)) AS v",
     "resolutions_written_off_is_free": _RESOLUTION + "(VALUES ('settled', false, 5, 1, 'written_off')) AS v",
+    "reversals_units_positive": _REVERSAL + "(gen_random_uuid(), now(), now(), '{hall}', 0, '', '', '')",
+    "reversals_after_charge": _REVERSAL + "(gen_random_uuid(), now(), now() + interval '1 s', '{hall}', 1, '', '', '')",
     "entries_units_positive": _ENTRY + "(now(), gen_random_uuid(), 'hall', 'provider:piper', 0)",
     "entries_two_accounts": _ENTRY + "(now(), gen_random_uuid(), 'hall', 'hall', 1)",
 }
