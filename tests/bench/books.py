@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -21,7 +21,8 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from bench.house import House
 from odea_contracts.quota import HoldEvent
-from odea_contracts.subjects import INSTALLER, QUOTA_SETTLED, STREAM_EVENTS, inbox_prefix
+from odea_contracts.subjects import INSTALLER, QUOTA_SETTLED, QUOTA_WRITTEN_OFF, STREAM_EVENTS, inbox_prefix
+from odea_contracts.writeoffs import WriteOffEvent
 from odea_local.postgres import PORT
 from odea_runtime.bus import Bus
 from odea_runtime.ids import new_id
@@ -87,7 +88,8 @@ async def read_books(house: House) -> Books:
         open_holds = await _settle_down(connection)
         written_off = await connection.fetch(
             "SELECT request_id, sum(coalesce(provider_units, 0))::bigint AS units FROM quota.resolutions"
-            " WHERE kind <> 'settled' OR outcome = 'written_off' GROUP BY 1"
+            " WHERE kind <> 'settled' OR outcome = 'written_off'"
+            " OR hold_id IN (SELECT hold_id FROM quota.reversals) GROUP BY 1"
         )
         lost = await connection.fetch(
             "SELECT request_id, sum(provider_units - units_settled)::bigint AS units FROM synth.requests"
@@ -96,12 +98,16 @@ async def read_books(house: House) -> Books:
         charges: Charges = defaultdict(list)
         for row in await connection.fetch(
             "SELECT request_id, units_settled FROM quota.resolutions WHERE units_settled > 0"
+            " AND hold_id NOT IN (SELECT hold_id FROM quota.reversals)"
         ):
             charges[row["request_id"]].append(row["units_settled"])
         entries = await connection.fetch(
-            "SELECT r.request_id, sum(e.units)::bigint AS units FROM quota.entries AS e JOIN"
+            "SELECT r.request_id,"
+            " sum(CASE WHEN e.credit LIKE 'provider:%' THEN e.units ELSE -e.units END)::bigint AS units"
+            " FROM quota.entries AS e JOIN"
             " (SELECT DISTINCT hold_id, request_id FROM quota.resolutions) AS r ON r.hold_id = e.cause_id"
-            " WHERE e.credit LIKE 'provider:%' GROUP BY 1"
+            " WHERE e.credit LIKE 'provider:%' OR e.debit LIKE 'provider:%' GROUP BY 1"
+            " HAVING sum(CASE WHEN e.credit LIKE 'provider:%' THEN e.units ELSE -e.units END) <> 0"
         )
         used = await connection.fetch("SELECT account_id, used FROM quota.balances")
     finally:
@@ -188,7 +194,7 @@ async def _until_steady(read: Callable[[], Awaitable[int]], steady_s: float = 1.
 
 
 async def _read_events(house: House) -> Charges:
-    """The units of all settled events that are in the stream."""
+    """The units of all settled events that are in the stream, but for those that were taken back."""
     login = {"ODEA_NATS_URL": house.nats_url, "ODEA_NATS_SEED": house.installer_seed}
     bus = Bus(load(Settings, login), INSTALLER)
     await bus.start()
@@ -197,17 +203,21 @@ async def _read_events(house: House) -> Charges:
     finally:
         await bus.stop()
     charges: Charges = defaultdict(list)
+    taken_back = {event.hold_id for event in events if isinstance(event, WriteOffEvent)}
     for event in events:
-        if event.units_settled:
+        if isinstance(event, HoldEvent) and event.units_settled and event.hold_id not in taken_back:
             charges[event.request_id].append(event.units_settled)
     return dict(charges)
 
 
-async def _replay(bus: Bus) -> Iterable[HoldEvent]:
+async def _replay(bus: Bus) -> Collection[HoldEvent | WriteOffEvent]:
     inbox, name = f"{inbox_prefix(INSTALLER)}.{new_id('bench')}", new_id("bench")
-    decode = msgspec.json.Decoder(HoldEvent).decode
+    decoders = {
+        QUOTA_SETTLED: msgspec.json.Decoder(HoldEvent).decode,
+        QUOTA_WRITTEN_OFF: msgspec.json.Decoder(WriteOffEvent).decode,
+    }
     # The stream may hold an event twice, if the relay was killed between sending and noting; its id tells.
-    events: dict[str, HoldEvent] = {}
+    events: dict[str, HoldEvent | WriteOffEvent] = {}
     seen = 0
     arrived = asyncio.Event()
 
@@ -215,7 +225,7 @@ async def _replay(bus: Bus) -> Iterable[HoldEvent]:
         nonlocal seen
         seen += 1
         assert message.headers is not None
-        events[message.headers["Nats-Msg-Id"]] = decode(message.data)
+        events[message.headers["Nats-Msg-Id"]] = decoders[message.subject](message.data)
         arrived.set()
 
     await bus.client.subscribe(inbox, cb=note, pending_msgs_limit=-1, pending_bytes_limit=-1)
@@ -226,7 +236,7 @@ async def _replay(bus: Bus) -> Iterable[HoldEvent]:
             deliver_subject=inbox,
             deliver_policy=DeliverPolicy.ALL,
             ack_policy=AckPolicy.NONE,
-            filter_subject=QUOTA_SETTLED,
+            filter_subjects=list(decoders),
             inactive_threshold=60,
         ),
     )
@@ -235,7 +245,7 @@ async def _replay(bus: Bus) -> Iterable[HoldEvent]:
         while seen < expected:
             arrived.clear()
             await arrived.wait()
-    return events.values()
+    return list(events.values())
 
 
 def _audit(house: House) -> str:

@@ -8,8 +8,9 @@
 | left before the first audio | nothing, or the whole text if its first audio was on its way already |
 | saw a cut, or no answer at all | nothing; the upstream's bill is written off, and listed |
 
-Where processes are killed, two more things may be, each listed by id: a charge whose tail did not reach the client
-since the process died that had it in hand (*undelivered*), and somebody who left being charged nothing.
+Where processes are killed, three more things may be (ADR 0016), each listed by id: a charge whose end did not reach the
+client since synth died before the receipt (*undelivered*), a whole speech whose receipt died with the bus or the
+gateway and whose charge was taken back, and somebody who left being charged nothing.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -112,7 +113,7 @@ def _fair(record: Record, *, killed: bool) -> Collection[int]:
     whole = record.characters
     match record.end:
         case End.WHOLE:
-            return (whole,)
+            return (0, whole) if killed else (whole,)
         case End.LEFT if record.status == 200:
             return (0, whole) if killed else (whole,)
         case End.LEFT:

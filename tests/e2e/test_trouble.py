@@ -117,7 +117,10 @@ async def test_a_part_that_is_killed_costs_nobody_anything(stack: EmbeddedStack,
     assert tally.slowest_s < 5, "somebody hung"
     await until(lambda: nothing_held(operator, owner.tenant_id), within_s=40)
     charged = await operator.settled(owner.tenant_id)
-    assert tally.whole <= set(charged), "a whole speech was not charged"
+    # A receipt can die with the bus or with the gateway; in doubt it is decided for the customer (ADR 0016).
+    taken_back = await operator.taken_back(owner.tenant_id) if part in {"nats", "gateway"} else set[str]()
+    assert tally.whole <= set(charged) | taken_back, "a whole speech was not charged"
+    assert len(tally.whole - set(charged)) <= 4, "more than were in hand"
     assert set(charged.values()) <= {len(TEXT)}
     balance = await operator.balance(owner.tenant_id)
     assert balance.used == sum(charged.values())

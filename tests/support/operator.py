@@ -48,12 +48,16 @@ class Operator:
         return account.balance
 
     async def settled(self, tenant_id: str) -> dict[str, int]:
-        """What was charged for each request of a tenant, by request id; a request charged twice fails the test."""
+        """What each request of a tenant is charged, by request id; a request charged twice fails the test.
+
+        What was taken back does not count.
+        """
         connection = await asyncpg.connect(self.database_url("quota"))
         try:
             rows = await connection.fetch(
                 "SELECT request_id, units_settled FROM quota.resolutions"
-                " WHERE tenant_id = $1 AND kind = 'settled' AND units_settled > 0",
+                " WHERE tenant_id = $1 AND kind = 'settled' AND units_settled > 0"
+                " AND hold_id NOT IN (SELECT hold_id FROM quota.reversals)",
                 tenant_id,
             )
         finally:
@@ -61,6 +65,15 @@ class Operator:
         charges = {row["request_id"]: row["units_settled"] for row in rows}
         assert len(charges) == len(rows), "a request was charged twice"
         return charges
+
+    async def taken_back(self, tenant_id: str) -> set[str]:
+        """The requests of a tenant whose charge was taken back, by request id."""
+        connection = await asyncpg.connect(self.database_url("quota"))
+        try:
+            rows = await connection.fetch("SELECT request_id FROM quota.reversals WHERE tenant_id = $1", tenant_id)
+        finally:
+            await connection.close()
+        return {row["request_id"] for row in rows}
 
     def database_url(self, service: str) -> str:
         """The DSN that a service uses."""
