@@ -18,10 +18,10 @@ import asyncpg
 import pytest
 
 from integration.quota.harness import Ledger
-from integration.quota.race import ACCOUNTS, KEYS, LEASE_MS_MAX, TENANTS, Callers, Command, Operator, Record
+from integration.quota.race import ACCOUNTS, KEYS, LEASE_MS_MAX, TENANTS, Callers, Command, Operator, Record, ask
 from integration.quota.replicas import Replica, caller_settings, environ_of, replicas
 from odea_contracts import quota
-from odea_contracts.quota import Settle
+from odea_contracts.quota import Extend, Release, Settle
 from odea_quota.audit import find_differences
 from odea_runtime.bus import Bus
 from support.waiting import until
@@ -32,6 +32,7 @@ REPLICAS: Final = 4
 CALLERS: Final = 64
 BUSES: Final = 4
 KILLS_MIN: Final = 4
+LATECOMERS: Final = 20
 OPERATIONS_A_KILL: Final = 1_500
 GRACE_S: Final = 10.0
 
@@ -73,6 +74,7 @@ async def test_no_account_is_over_and_every_answer_is_true(
         lasted_s = time.monotonic() - began
         # Everybody has gone; what they left open ends by itself.
         await until(lambda: nothing_is_open(database, record), within_s=LEASE_MS_MAX / 1000 + GRACE_S)
+        await come_back_late(database, buses[0], record)
         killed, sampled, _ = await asyncio.gather(kills, samples, tops)
         figures = f"{lasted_s:.1f} s, {killed} kills, {sampled} samples, {len(record.unclear)} unclear"
         logging.getLogger(__name__).info("%s, %s, %s", figures, record.failures, record.kinds())
@@ -152,6 +154,16 @@ async def see_truth(database: asyncpg.Connection, record: Record) -> None:
 async def nothing_is_open(database: asyncpg.Connection, record: Record) -> bool:
     await see_balances(database, record)
     return await database.fetchval("SELECT count(*) FROM quota.holds") == 0
+
+
+async def come_back_late(database: asyncpg.Connection, bus: Bus, record: Record) -> None:
+    """Ask for more of holds that nobody ended in time."""
+    rows = await database.fetch(
+        "SELECT hold_id::text FROM quota.resolutions WHERE kind = 'expired' ORDER BY resolved_at DESC LIMIT $1", LATECOMERS
+    )
+    for row in rows:
+        await ask(bus, record, Extend(hold_id=row["hold_id"], lease_ms=LEASE_MS_MAX))
+        await ask(bus, record, Release(hold_id=row["hold_id"]))
 
 
 async def answers_are_true(database: asyncpg.Connection, record: Record) -> None:
