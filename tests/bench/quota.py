@@ -37,7 +37,7 @@ from odea_runtime.postgres import Database
 from odea_runtime.service import GC_THRESHOLDS
 from odea_runtime.settings import DatabaseSettings, Settings, load
 from support.databases import Databases
-from support.waiting import until
+from support.waiting import round_trip, until
 
 ACCOUNT = "ten_hot"
 CALLERS = 2000
@@ -191,7 +191,7 @@ async def echo_floor(nats_url: str, count: int) -> Figure:
         await message.respond(message.data)
 
     await server.subscribe("bench.echo", cb=answer)
-    await server.flush()
+    await round_trip(server)
 
     async def ask() -> None:
         await client.request("bench.echo", b"x" * 300, timeout=10)

@@ -13,6 +13,7 @@ from nats.aio.msg import Msg
 from odea_contracts.permissions import all_users
 from odea_contracts.subjects import inbox_prefix
 from odea_runtime.busadmin.nkeys import new_seed, public_key
+from support.waiting import round_trip
 
 GUEST = "shop"
 SEEDS = {user.name: new_seed() for user in all_users([GUEST])}
@@ -45,8 +46,7 @@ class Thief:
 
     async def _was_refused(self, text: str) -> bool:
         # Errors arrive before the pong of a later ping, and are handed over by a task of their own.
-        for _ in range(2):
-            await self.client.flush(timeout=5)
+        await round_trip(self.client)
         await asyncio.sleep(0)
         found = [said for said in self._refused if text in said]
         self._refused.clear()

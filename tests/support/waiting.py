@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from nats.aio.client import Client
+
 
 async def until(condition: Callable[[], Awaitable[bool] | bool], *, within_s: float = 10.0) -> None:
     """Return once `condition` holds; fail when it does not within `within_s`."""
@@ -14,3 +16,10 @@ async def until(condition: Callable[[], Awaitable[bool] | bool], *, within_s: fl
             if held:
                 return
             await asyncio.sleep(0.01)
+
+
+async def round_trip(client: Client) -> None:
+    """Return when the server has read all that `client` sent before, subscriptions among it."""
+    # Twice: nats-py writes the ping of the first past what still waits to be written.
+    for _ in range(2):
+        await client.flush(timeout=5)

@@ -20,6 +20,7 @@ from odea_contracts.permissions import USERS
 from odea_local.embedded import EmbeddedNats
 from odea_runtime.busadmin.nkeys import new_seed
 from support.bususers import GUEST, PUBLIC_KEYS, SEEDS, is_let_in, is_let_in_with, logged_in
+from support.waiting import round_trip
 
 NAMES: Final = tuple(user.name for user in USERS)
 HOLDS: Final = {f"odea.v1.quota.{verb}" for verb in ("reserve", "settle", "release", "extend", "write_off")}
@@ -168,12 +169,12 @@ async def test_a_request_is_answered_once_and_only_by_whom_it_reached(url: str) 
 
         await keys.client.subscribe("odea.v1.keys.verify", "keys", cb=answer)
         await gateway.client.subscribe(inbox, cb=note)
-        await keys.client.flush()
+        await round_trip(keys.client)
         await gateway.client.publish("odea.v1.keys.verify", b"{}", reply=inbox)
         assert await asyncio.wait_for(got.get(), 5) == b"first"
         assert await quota.refused_to_publish(inbox)
         assert await keys.refused_to_publish(inbox)
-        await gateway.client.flush()
+        await round_trip(gateway.client)
         assert got.empty()
 
 

@@ -16,7 +16,7 @@ from odea_contracts import keys, tenants
 from odea_contracts.base import Endpoint, Message
 from odea_contracts.keys import KeyEvent
 from odea_contracts.subjects import KEYS_CHANGED, STREAM_EVENTS
-from support.waiting import until
+from support.waiting import round_trip, until
 
 HOUR_MS = 3_600_000
 
@@ -54,7 +54,7 @@ async def everything(nats_url: str) -> AsyncGenerator[list[Msg]]:
         seen.append(message)
 
     await nats.subscribe(">", cb=note)
-    await nats.flush()
+    await round_trip(nats)
     yield seen
     await nats.close()
 

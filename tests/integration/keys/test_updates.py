@@ -101,7 +101,7 @@ async def test_every_cache_hears_of_an_update_at_once(client: Client) -> None:
         heard.append(msgspec.json.decode(message.data, type=KeyEvent))
 
     subscription = await client.bus.client.subscribe(KEYS_CHANGED, cb=hear)
-    await client.bus.client.flush()
+    await client.bus.round_trip()
     await client.call(keys.UPDATE, keys.KeyUpdate(key_id=issued.key.key_id, allowed_cidrs=OFFICE))
     await until(lambda: len(heard) == 1)
     assert heard[0].key_id == issued.key.key_id

@@ -95,7 +95,7 @@ class Caller:
             heard.append(msgspec.json.decode(message.data, type=endpoint.request))
 
         tap = await self.bus.client.subscribe(endpoint.subject, cb=take)
-        await self.bus.client.flush()
+        await self.bus.round_trip()
         try:
             yield heard
         finally:

@@ -73,7 +73,7 @@ async def following(house: House, subject: str) -> AsyncGenerator[list[Msg]]:
         heard.append(message)
 
     tap = await house.bus.client.subscribe(subject, cb=take)
-    await house.bus.client.flush()
+    await house.bus.round_trip()
     yield heard
     await tap.unsubscribe()
 

@@ -99,7 +99,7 @@ async def test_what_a_caller_sees_and_pays_and_what_the_breaker_counts(
         await house.bus.client.subscribe(subject, cb=take)
         for subject in (subjects.SYNTH_BREAKER_CHANGED, subjects.SYNTH_FAILED)
     ]
-    await house.bus.client.flush()
+    await house.bus.round_trip()
     failure = await house.refusal(asked)
     assert failure.code is code
     # Told after the breaker's change, over the same connection.
