@@ -41,7 +41,13 @@ def subjects_text() -> str:
         "frames": list(synth.Frame),
         "frame_bytes_max": synth.FRAME_BYTES_MAX,
         "control": {_tag(control): control.__name__ for control in get_args(synth.Control)},
-        "headers": [synth.HEADER_FRAME, synth.HEADER_SEQ, synth.HEADER_REQUEST_ID, synth.HEADER_DEADLINE_MS],
+        "headers": [
+            synth.HEADER_FRAME,
+            synth.HEADER_SEQ,
+            synth.HEADER_REQUEST_ID,
+            synth.HEADER_DEADLINE_MS,
+            synth.HEADER_SENT_MS,
+        ],
     }
     return _table(dict(sorted(table.items())))
 

@@ -127,7 +127,7 @@ class Synth:
         assert self.streams is not None
         self.asked.append(request)
         try:
-            async with self.streams.send(receiver.inbox, request.credits) as stream:
+            async with self.streams.send(receiver, request.credits) as stream:
                 await (self.play or say(b"audio"))(request, stream)
         except CancelledByReceiverError as error:
             self.cancelled.append(error.reason)

@@ -77,7 +77,7 @@ class Studio:
         self.performers.append(task)
         error = None
         try:
-            async with self.streams.send(receiver.inbox, self.settings.stream_window_frames) as stream:
+            async with self.streams.send(receiver, self.settings.stream_window_frames) as stream:
                 await self._play(stream, ask)
         except (CancelledByReceiverError, ConnectionError) as caught:
             error = caught

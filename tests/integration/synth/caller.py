@@ -1,10 +1,11 @@
 """Whoever wants speech: asks over the bus as the gateway does, and listens."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Any, Final, TypeVar
 
 import msgspec
 from nats.aio.msg import Msg
@@ -24,6 +25,7 @@ from odea_synth.settings import SynthSettings
 
 RequestT = TypeVar("RequestT", bound=Message)
 
+NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 WITHIN_S = 15.0
 """How long anything may take that should be immediate; the machine may be busy."""
 
@@ -61,9 +63,10 @@ class Caller:
         assert isinstance(await self.bus.call(plans.ACCOUNT_SET, account), plans.Account)
         return account_id
 
-    async def publish(self, request: Speak, inbox: str) -> None:
+    async def publish(self, request: Speak, inbox: str, headers: Mapping[str, str] = NO_HEADERS) -> None:
         """Ask for a stream to `inbox` without being there for it."""
-        await self.bus.client.publish(SYNTH_SPEAK, msgspec.json.encode(request), reply=inbox)
+        body = msgspec.json.encode(request)
+        await self.bus.client.publish(SYNTH_SPEAK, body, reply=inbox, headers=dict(headers))
 
     @asynccontextmanager
     async def speak(self, request: Speak) -> AsyncGenerator[IncomingStream]:

@@ -21,6 +21,7 @@ HEADER_FRAME: Final = "Odea-Frame"
 HEADER_SEQ: Final = "Odea-Seq"
 HEADER_REQUEST_ID: Final = "Odea-Request-Id"
 HEADER_DEADLINE_MS: Final = "Odea-Deadline-Ms"
+HEADER_SENT_MS: Final = "Odea-Sent-Ms"
 HEADER_TRACEPARENT: Final = "traceparent"
 FRAME_BYTES_MAX: Final = 64 * 1024
 TIMINGS_MAX: Final = 64

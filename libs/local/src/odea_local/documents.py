@@ -23,6 +23,7 @@ from odea_contracts.synth import (
     HEADER_DEADLINE_MS,
     HEADER_FRAME,
     HEADER_REQUEST_ID,
+    HEADER_SENT_MS,
     HEADER_SEQ,
     HEADER_TRACEPARENT,
     Frame,
@@ -49,6 +50,12 @@ _REQUEST_HEADERS: Final[Json] = {
             "type": "string",
             "pattern": "^[0-9]{1,16}$",
             "description": "Unix milliseconds: until when the sender waits; later the request is dropped",
+        },
+        HEADER_SENT_MS: {
+            "type": "string",
+            "pattern": "^[0-9]{1,16}$",
+            "description": "Unix milliseconds: when a stream was asked for. A request that has waited for long is begun"
+            " only once its sender has answered a `beat`",
         },
         HEADER_TRACEPARENT: {
             "type": "string",

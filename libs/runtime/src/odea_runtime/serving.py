@@ -20,7 +20,7 @@ from prometheus_client import Counter, Histogram
 from odea_contracts.base import Endpoint, Message
 from odea_contracts.errors import ErrorCode, Failure, failure
 from odea_contracts.subjects import is_reply_address
-from odea_contracts.synth import HEADER_DEADLINE_MS, HEADER_REQUEST_ID
+from odea_contracts.synth import HEADER_DEADLINE_MS, HEADER_REQUEST_ID, HEADER_SENT_MS
 from odea_runtime import tracing
 from odea_runtime.bus import BUCKETS_S, UNREADABLE, UnavailableError
 from odea_runtime.tasks import Tasks
@@ -28,7 +28,7 @@ from odea_runtime.tasks import Tasks
 RequestT = TypeVar("RequestT", bound=Message)
 ReplyT = TypeVar("ReplyT")
 
-_DEADLINE: Final = re.compile(r"[0-9]{1,16}")
+_TIME_MS: Final = re.compile(r"[0-9]{1,16}")
 
 _HANDLED = Counter("odea_bus_handled_total", "Requests answered, by outcome", ["subject", "outcome"])
 _HANDLE_SECONDS = Histogram("odea_bus_handle_seconds", "From receipt to answer", ["subject"], buckets=BUCKETS_S)
@@ -155,8 +155,19 @@ def too_late(raw: Msg) -> bool:
 
 def time_left_s(raw: Msg) -> float | None:
     """How long the sender still waits; `None` if it did not say until when."""
-    deadline_ms = (raw.headers or {}).get(HEADER_DEADLINE_MS, "")
-    return int(deadline_ms) / 1000 - time.time() if _DEADLINE.fullmatch(deadline_ms) else None
+    deadline_s = _time_in(raw, HEADER_DEADLINE_MS)
+    return None if deadline_s is None else deadline_s - time.time()
+
+
+def age_s(raw: Msg) -> float | None:
+    """How long ago it was sent, by the clocks of both hosts; `None` if it does not say when."""
+    sent_s = _time_in(raw, HEADER_SENT_MS)
+    return None if sent_s is None else time.time() - sent_s
+
+
+def _time_in(raw: Msg, header: str) -> float | None:
+    time_ms = (raw.headers or {}).get(header, "")
+    return int(time_ms) / 1000 if _TIME_MS.fullmatch(time_ms) else None
 
 
 async def respond(raw: Msg, reply: Message) -> None:

@@ -113,6 +113,7 @@ class Opener:
         tenant_id: whose turn it is.
         until: the end of the caller's time, by the clock.
         raise_hold: called when a provider may bill more than is held.
+        assure: called before each question; does not return if nobody waits for the answer any more.
         clock: monotonic seconds.
     """
 
@@ -123,12 +124,14 @@ class Opener:
         *,
         until: float,
         raise_hold: Raise,
+        assure: Callable[[], Awaitable[None]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lines = lines
         self._tenant_id = tenant_id
         self._until = until
         self._raise_hold = raise_hold
+        self._assure = assure
         self._clock = clock
         self.story: Final = Story()
 
@@ -189,6 +192,7 @@ class Opener:
     async def _ask(self, stack: AsyncExitStack, line: Line, route: Route, *, fallback: bool) -> Opened:
         line.breaker.check()
         await stack.enter_async_context(line.turns.turn(self._tenant_id, self._left_s()))
+        await self._assure()
         permit = line.breaker.enter()
         stack.callback(permit.leave)
         self.story.attempts += 1

@@ -89,9 +89,9 @@ class Speaker:
         until = time.monotonic() + waits_s
         routing = self._switchboard.routing
         try:
-            async with self._streams.send(receiver.inbox, request.credits) as stream:
+            async with self._streams.send(receiver, request.credits) as stream:
                 try:
-                    begun = await self._begin(request, routing)
+                    begun = await self._begin(request, stream, routing)
                     if isinstance(begun, Failure):
                         _SPEECHES.labels("", begun.code).inc()
                         self._log.add(refused(request, begun, began_ms))
@@ -117,7 +117,7 @@ class Speaker:
         """End the encoder threads."""
         self._transcoder.close()
 
-    async def _begin(self, request: Speak, routing: Routing) -> Speech | Failure:
+    async def _begin(self, request: Speak, stream: OutgoingStream, routing: Routing) -> Speech | Failure:
         """Everything that can refuse before a provider is called."""
         routes = routing.catalogue.routes(request)
         if isinstance(routes, Failure):
@@ -129,6 +129,7 @@ class Speaker:
         able = _able(routes)
         if isinstance(able, Failure):
             return able
+        await stream.assure()
         hold = await self._meter.reserve(request, able[0].provider.bound_units(able[0].utterance))
         return hold if isinstance(hold, Failure) else Speech(request=request, routes=able, hold=hold)
 
@@ -155,7 +156,9 @@ class Speaker:
 
     async def _send_speech(self, speech: Speech, stream: OutgoingStream, routing: Routing, until: float) -> None:
         raise_hold = partial(self._meter.raise_hold, speech.hold)
-        opener = Opener(routing.lines, speech.request.tenant_id, until=until, raise_hold=raise_hold)
+        opener = Opener(
+            routing.lines, speech.request.tenant_id, until=until, raise_hold=raise_hold, assure=stream.assure
+        )
         speech.story = opener.story
         with ExitStack() as lines:
             for name in {route.provider.name for route in speech.routes}:

@@ -5,11 +5,17 @@ receiver granted, frames are numbered, and the tail carries what must have arriv
 so that each hears within seconds of the other's death.
 """
 
-from odea_runtime.streams.base import CancelledByReceiverError, RefusedError, StreamBrokenError, StreamSettings
+from odea_runtime.streams.base import (
+    CancelledByReceiverError,
+    Receiver,
+    RefusedError,
+    StreamBrokenError,
+    StreamSettings,
+)
 from odea_runtime.streams.hub import Streams
 from odea_runtime.streams.incoming import IncomingStream
 from odea_runtime.streams.outgoing import OutgoingStream
-from odea_runtime.streams.serving import Receiver, serve_streams
+from odea_runtime.streams.serving import serve_streams
 
 __all__ = [
     "CancelledByReceiverError",

@@ -1,5 +1,6 @@
-"""The bounds of audio streams and the ways in which they end badly."""
+"""The bounds of audio streams, who asks for them, and the ways in which they end badly."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import Field
@@ -18,11 +19,29 @@ class StreamSettings(Settings):
     """How often each end gives a sign of life."""
     stream_answer_s: Annotated[float, Field(gt=0, le=60)] = 1.8
     """How long a sender may take to its first sign of life before it is taken for absent (P9)."""
+    stream_fresh_s: Annotated[float, Field(ge=0, le=60)] = 0.2
+    """A request for a stream that is older, or younger than nothing, by the clocks of both hosts, may be one that its
+    receiver has given up: nothing is done for it until the receiver has given a sign of life. 0 asks every one."""
     stream_silence_s: Annotated[float, Field(gt=0, le=60)] = 3.5
     """After how long without one the other end is taken for dead."""
     stream_receipt_s: Annotated[float, Field(gt=0, le=86_400)] = 4000.0
     """How long a receiver that gives signs of life may take from the tail to its receipt; longer than a slow client may
     take to a whole speech."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receiver:
+    """Who has asked for a stream.
+
+    Attributes:
+        inbox: where its frames go.
+        waits_s: how long the head is waited for; `None` if that was not said.
+        waited_s: how long it has waited already, by the clocks of both hosts; `None` if that was not said.
+    """
+
+    inbox: str
+    waits_s: float | None = None
+    waited_s: float | None = None
 
 
 class StreamBrokenError(Exception):

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Final, Protocol
@@ -12,10 +13,10 @@ import structlog
 from nats.aio.msg import Msg
 from prometheus_client import Counter, Gauge
 
-from odea_contracts.synth import Cancel, CancelReason
+from odea_contracts.synth import HEADER_SENT_MS, Cancel, CancelReason
 from odea_runtime import tracing
 from odea_runtime.bus import Bus, DisconnectedError
-from odea_runtime.streams.base import StreamSettings
+from odea_runtime.streams.base import Receiver, StreamSettings
 from odea_runtime.streams.incoming import IncomingStream
 from odea_runtime.streams.outgoing import OutgoingStream
 
@@ -89,8 +90,8 @@ class Streams:
                 await stream.cancel(CancelReason.RECEIVER_FAULT)
 
     @asynccontextmanager
-    async def send(self, receiver: str, credits_: int) -> AsyncGenerator[OutgoingStream]:
-        """Send a stream to the inbox `receiver`, with `credits_` frames granted in advance.
+    async def send(self, receiver: Receiver, credits_: int) -> AsyncGenerator[OutgoingStream]:
+        """Send a stream to `receiver`, with `credits_` frames granted in advance.
 
         The task inside the block is interrupted when the receiver cancels or falls silent.
 
@@ -113,6 +114,7 @@ class Streams:
     async def _request(self, subject: str, body: bytes, name: str, headers: dict[str, str]) -> None:
         if not self._prefix or not self._bus.connected:
             raise DisconnectedError(subject)
+        headers = {HEADER_SENT_MS: str(int(time.time() * 1000)), **headers}
         try:
             await self._bus.client.publish(subject, body, reply=self._prefix + name, headers=headers)
         except nats.errors.Error as error:

@@ -158,13 +158,16 @@ class IncomingStream:
                 self._ended = self._over = True
                 self.outcome = "no_responders"
                 raise NoRespondersError(message.subject)
-            self._control = message.reply or self._control
+            unheard, self._control = self.unheard, message.reply or self._control
             frame = self._frame(message)
             # A failure without a frame comes from the sender's router, which knows nothing of streams.
             if frame is Frame.FAIL or frame is None:
                 raise self._refused(message)
             if frame is not Frame.BEAT:
                 return message
+            if unheard:
+                # The sender may wait for it before it begins.
+                await self._tell(Credit(through=self._consumed))
 
     async def _take_next(self) -> Msg | _Broken:
         if not self._messages.empty():

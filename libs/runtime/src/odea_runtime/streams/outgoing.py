@@ -1,6 +1,7 @@
 """The sending end of an audio stream."""
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
@@ -28,7 +29,7 @@ from odea_contracts.synth import (
     Timings,
 )
 from odea_runtime.bus import UNREADABLE, Bus
-from odea_runtime.streams.base import CancelledByReceiverError, StreamSettings
+from odea_runtime.streams.base import CancelledByReceiverError, Receiver, StreamSettings
 
 _CONTROL: Final = msgspec.json.Decoder(Control)
 
@@ -36,17 +37,20 @@ _CONTROL: Final = msgspec.json.Decoder(Control)
 class OutgoingStream:
     """The sending end: `head`, `audio` and `timings` as they come, `tail`, and `receipt`; or `fail` at any time."""
 
-    def __init__(self, bus: Bus, settings: StreamSettings, receiver: str, control: str, credits_: int) -> None:
+    def __init__(self, bus: Bus, settings: StreamSettings, receiver: Receiver, control: str, credits_: int) -> None:
         self._bus = bus
         self._settings = settings
-        self._receiver = receiver
+        self._inbox = receiver.inbox
         self._control = control
         self._window = credits_
         self._sent = 0
         self._taken = 0
         self._bytes = 0
         self._digest = sha256()
-        self._heard = asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time()
+        self._heard = now
+        self._fresh_until = now + _fresh_for_s(receiver, settings)
+        self._answered = asyncio.Event()
         self._room = asyncio.Event()
         self._receipt = asyncio.Event()
         self._task: asyncio.Task[Any] | None = None
@@ -58,6 +62,19 @@ class OutgoingStream:
     def bytes_sent(self) -> int:
         """Audio bytes that have left."""
         return self._bytes
+
+    async def assure(self) -> None:
+        """Return once somebody is there for whom to begin; the task is interrupted if nobody is any more.
+
+        A receiver that was heard is there, and one that has asked just now. Any other may have given up while its
+        request lay in a queue, and is asked.
+        """
+        self._heed()
+        if self._answered.is_set() or asyncio.get_running_loop().time() < self._fresh_until:
+            return
+        await self._publish(Frame.BEAT, b"")
+        await self._answered.wait()
+        self._heed()
 
     async def head(self, head: Head) -> None:
         """Announce the first audio."""
@@ -119,6 +136,7 @@ class OutgoingStream:
         except UNREADABLE:
             return
         self._heard = asyncio.get_running_loop().time()
+        self._answered.set()
         match control:
             case Cancel():
                 self._interrupt(control.reason)
@@ -187,8 +205,13 @@ class OutgoingStream:
         if seq is not None:
             headers[HEADER_SEQ] = str(seq)
         try:
-            await self._bus.client.publish(self._receiver, body, reply=self._control, headers=headers)
+            await self._bus.client.publish(self._inbox, body, reply=self._control, headers=headers)
         except nats.errors.Error:
             self.lose()
             # The interruption arrives at the next turn of the loop.
             await asyncio.sleep(0)
+
+
+def _fresh_for_s(receiver: Receiver, settings: StreamSettings) -> float:
+    """How much longer a request is as good as new. Clocks that do not agree prove nothing, whichever is ahead."""
+    return math.inf if receiver.waited_s is None else settings.stream_fresh_s - abs(receiver.waited_s)

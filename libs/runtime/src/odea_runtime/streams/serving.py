@@ -1,7 +1,6 @@
 """Answering a subject with audio streams."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
@@ -15,23 +14,11 @@ from odea_contracts.subjects import is_reply_address
 from odea_contracts.synth import HEADER_REQUEST_ID
 from odea_runtime import tracing
 from odea_runtime.bus import UNREADABLE
-from odea_runtime.serving import bad_body, listen, respond, time_left_s, too_late
+from odea_runtime.serving import age_s, bad_body, listen, respond, time_left_s, too_late
+from odea_runtime.streams.base import Receiver
 from odea_runtime.tasks import Tasks
 
 RequestT = TypeVar("RequestT", bound=Message)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receiver:
-    """Who has asked for a stream.
-
-    Attributes:
-        inbox: where its frames go.
-        waits_s: how long the head is waited for; `None` if that was not said.
-    """
-
-    inbox: str
-    waits_s: float | None = None
 
 
 def serve_streams(
@@ -69,4 +56,4 @@ async def _handle(handler: Callable[[RequestT, Receiver], Awaitable[None]], body
         return
     structlog.contextvars.bind_contextvars(request_id=(raw.headers or {}).get(HEADER_REQUEST_ID))
     with tracing.serving(raw.subject, raw.headers):
-        await handler(body, Receiver(inbox=raw.reply, waits_s=time_left_s(raw)))
+        await handler(body, Receiver(inbox=raw.reply, waits_s=time_left_s(raw), waited_s=age_s(raw)))
