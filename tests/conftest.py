@@ -4,9 +4,16 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from support.databases import Databases
 from support.servers import NatsServer, PostgresServer, own_nats, own_postgres, shared_nats, shared_postgres
+
+
+def pytest_configure() -> None:
+    """Show the faults that tests provoke in a line each, as the services do; drawing them in full stops the loop."""
+    console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*structlog.get_config()["processors"][:-1], console])
 
 
 @pytest.fixture(scope="session")
