@@ -159,7 +159,8 @@ async def nothing_is_open(database: asyncpg.Connection, record: Record) -> bool:
 async def come_back_late(database: asyncpg.Connection, bus: Bus, record: Record) -> None:
     """Ask for more of holds that nobody ended in time."""
     rows = await database.fetch(
-        "SELECT hold_id::text FROM quota.resolutions WHERE kind = 'expired' ORDER BY resolved_at DESC LIMIT $1", LATECOMERS
+        "SELECT hold_id::text FROM quota.resolutions WHERE kind = 'expired' ORDER BY resolved_at DESC LIMIT $1",
+        LATECOMERS,
     )
     for row in rows:
         await ask(bus, record, Extend(hold_id=row["hold_id"], lease_ms=LEASE_MS_MAX))

@@ -61,4 +61,4 @@ def test_pytest_gets_the_folders_that_exist_and_the_arguments(tmp_path: Path, mo
     chosen, _ = checks.choose(tmp_path, ("integration",))
     assert checks.run(tmp_path, chosen, ("-k", "nothing")) == 0
     assert checks.run(tmp_path, chosen) == 1, "no tests at all is a failure unless the choice was the caller's"
-    assert ran == [[sys.executable, "-m", "pytest", "tests/e2e", *extra] for extra in (["-k", "nothing"], [])]
+    assert ran == [[sys.executable, *chosen[0].command, "tests/e2e", *extra] for extra in (["-k", "nothing"], [])]

@@ -20,6 +20,9 @@ from odea_local.errors import EXIT_FAILURE
 from odea_local.imports import find_undeclared
 
 PYTEST_NO_TESTS = 5
+_PYTEST = ("-m", "pytest")
+# By whole files, as their servers are shared, and in order: the folder with the longest ones comes first.
+_SIDE_BY_SIDE = ("--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile", "--no-loadscope-reorder")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -50,13 +53,16 @@ CHECKS = (
     Check(name="layers", title="Import rules", command=(str(Path(sysconfig.get_path("scripts")) / "lint-imports"),)),
     Check(name="imports", title="Undeclared imports"),
     Check(
-        name="unit", title="Unit and contract tests", command=("-m", "pytest"), paths=("tests/unit", "tests/contract")
+        name="unit",
+        title="Unit and contract tests",
+        command=(*_PYTEST, *_SIDE_BY_SIDE),
+        paths=("tests/unit", "tests/contract"),
     ),
     Check(
         name="integration",
         title="Integration and end-to-end tests",
-        command=("-m", "pytest"),
-        paths=("tests/integration", "tests/e2e"),
+        command=(*_PYTEST, *_SIDE_BY_SIDE),
+        paths=("tests/e2e", "tests/integration"),
     ),
 )
 
@@ -71,7 +77,7 @@ def choose(root: Path, words: Sequence[str]) -> tuple[tuple[Check, ...], tuple[s
     names = tuple(takewhile(known.__contains__, words))
     extra = tuple(words[len(names) :])
     if any((root / word.partition("::")[0]).exists() for word in extra):
-        return (Check(name="tests", title="Tests", command=("-m", "pytest")),), extra
+        return (Check(name="tests", title="Tests", command=_PYTEST),), extra
     if extra and not names:
         names = tuple(check.name for check in CHECKS if check.paths)
     return tuple(check for check in CHECKS if not names or check.name in names), extra
@@ -99,7 +105,7 @@ def _run(console: Console, root: Path, check: Check, pytest_arguments: Sequence[
     if not check.command:
         return _check_imports(console, root)
     command = [sys.executable, *check.command]
-    if check.command[-1] == "pytest":
+    if "pytest" in check.command:
         folders = [path for path in check.paths if (root / path).is_dir()]
         colour = ["--color=yes"] if console.is_terminal else []
         command += [*folders, *colour, *pytest_arguments]
