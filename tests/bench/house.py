@@ -13,7 +13,7 @@ import psutil
 
 from bench.processes import Cost, UpstreamHandle, alone, cost_of
 from bench.records import Caller
-from odea_contracts.plans import Plan
+from odea_contracts.plans import PlanSet
 from odea_local.credentials import load_or_create
 from odea_local.embedded import EmbeddedStack, embedded_stack
 from odea_local.postgres import Postgres
@@ -59,7 +59,7 @@ class House:
 
     async def open(self) -> None:
         """Make the generous tenants."""
-        plan = Plan(
+        plan = PlanSet(
             name="bench", units=10**12, requests_per_minute=1_000_000, requests_burst=1_000_000, in_flight_max=100_000
         )
         for _ in range(TENANTS):
@@ -69,7 +69,7 @@ class House:
 
     async def tight(self, units: int, connections: int) -> Caller:
         """A new tenant whose limit is soon reached."""
-        tenant, key = await self.operator.new_tenant(Plan(name=f"tight-{units}", units=units))
+        tenant, key = await self.operator.new_tenant(PlanSet(name=f"tight-{units}", units=units))
         self.limits[tenant.tenant_id] = units
         return Caller(tenant_id=tenant.tenant_id, key=key, connections=connections)
 

@@ -22,10 +22,11 @@ import asyncpg
 import nats
 from nats.aio.msg import Msg
 
-from odea_contracts.plans import PLAN_LIST, AccountSet, Plan, PlanList
+from odea_contracts.plans import PLAN_LIST, AccountSet, PlanList, PlanSet
 from odea_contracts.quota import RESERVE, SETTLE, Outcome, Reserve, Reserved, Settle, Settled
 from odea_local.embedded import embedded_nats, embedded_postgres
 from odea_local.postgres import find_binaries
+from odea_quota.account_store import AccountStore
 from odea_quota.batcher import Batcher
 from odea_quota.plan_store import PlanStore
 from odea_quota.store import HoldStore
@@ -132,9 +133,11 @@ async def ledger(dsn: str) -> AsyncGenerator[Ask]:
     """The ledger with its store and batcher, without the bus."""
     database = Database(load(DatabaseSettings, {"ODEA_NATS_URL": "-", "ODEA_DATABASE_URL": dsn}), "odea_quota", "quota")
     await database.start()
-    plans = PlanStore(database)
-    await plans.set_plan(Plan(name="bench", units=10**12, requests_per_minute=1_000_000, requests_burst=1_000_000))
-    await plans.set_account(AccountSet(account_id=ACCOUNT, tenant_id=ACCOUNT, plan="bench"))
+
+    await PlanStore(database).set_plan(
+        PlanSet(name="bench", units=10**12, requests_per_minute=1_000_000, requests_burst=1_000_000)
+    )
+    await AccountStore(database).set_account(AccountSet(account_id=ACCOUNT, tenant_id=ACCOUNT, plan="bench"))
     batcher = Batcher(HoldStore(database).apply, batch_max=400, queue_max=10_000, lanes=2)
     async with running(batcher.run()):
         yield batcher.submit

@@ -21,12 +21,12 @@ def _named(package: str, file: str) -> dict[str, str]:
 
 
 _SERVICES: Final = {name: _named(f"odea_{name}", "queries.sql") for name in ("keys", "quota", "synth")}
-_OUTBOX: Final = _named("odea_runtime", "outbox.sql")
-_WITH_OUTBOX: Final = ("keys", "quota")
+_SHARED: Final = _named("odea_runtime", "outbox.sql") | _named("odea_runtime", "audit.sql")
+_WITH_SHARED: Final = ("keys", "quota")
 _CASES = [
     pytest.param(service, sql, id=f"{service}-{name}")
     for service, queries in _SERVICES.items()
-    for name, sql in (queries | (_OUTBOX if service in _WITH_OUTBOX else {})).items()
+    for name, sql in (queries | (_SHARED if service in _WITH_SHARED else {})).items()
 ]
 _QUOTA: Final = _SERVICES["quota"]
 
@@ -50,13 +50,16 @@ async def test_the_schema_has_what_the_query_names(
     await schemas[service].prepare(sql)
 
 
-async def test_every_service_that_tells_events_has_the_outbox(schemas: dict[str, asyncpg.Connection]) -> None:
+@pytest.mark.parametrize("table", ["outbox", "audit"])
+async def test_every_service_that_others_change_has_the_shared_tables(
+    schemas: dict[str, asyncpg.Connection], table: str
+) -> None:
     found = [
         service
         for service, connection in schemas.items()
-        if await connection.fetchval("SELECT to_regclass('outbox') IS NOT NULL")
+        if await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", table)
     ]
-    assert found == list(_WITH_OUTBOX)
+    assert found == list(_WITH_SHARED)
 
 
 _MONTHS = 12

@@ -41,7 +41,7 @@ async def operator(stack: EmbeddedStack) -> AsyncGenerator[Operator]:
 @pytest.fixture
 async def tenant(operator: Operator) -> tuple[tenants.Tenant, str]:
     """A tenant of the test's own with a generous plan, and its key."""
-    plan = plans.Plan(name="e2e", units=1_000_000, requests_per_minute=1_000_000, requests_burst=1_000_000)
+    plan = plans.PlanSet(name="e2e", units=1_000_000, requests_per_minute=1_000_000, requests_burst=1_000_000)
     return await operator.new_tenant(plan)
 
 

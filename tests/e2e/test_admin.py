@@ -158,6 +158,13 @@ WRONG: dict[str, tuple[str, str, Any, tuple[int, str, str | None]]] = {
     "a page too large": ("GET", "/tenants?limit=201", None, (400, "invalid_value", "limit")),
     "a cursor that is none": ("GET", "/tenants?cursor=%27%20OR%201", None, (400, "invalid_value", "cursor")),
     "a cursor of our alphabet": ("GET", "/tenants?cursor=AAAA", None, (400, "invalid_value", "cursor")),
+    "a cursor of no audit": ("GET", "/audit?cursor=AAAA", None, (400, "invalid_value", "cursor")),
+    "a cursor of an audit that goes nowhere": (
+        "GET",
+        "/audit?cursor=W251bGwsbnVsbF0",
+        None,
+        (400, "invalid_value", "cursor"),
+    ),
     "a filter that is no id": ("GET", "/audit?tenant_id=a%00b", None, (400, "invalid_value", "tenant_id")),
 }
 

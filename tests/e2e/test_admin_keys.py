@@ -4,7 +4,7 @@ import time
 
 import httpx
 
-from e2e.console import ADMIN, DAY_MS, client_with, done, everything, new_tenant, refused
+from e2e.console import ADMIN, DAY_MS, client_with, done, everything, new_tenant, opened, refused
 from odea_local.embedded import EmbeddedStack
 from odea_runtime.ids import new_id
 from support.waiting import until
@@ -90,6 +90,30 @@ async def test_the_audit_says_who_changed_what_from_where(admin: httpx.AsyncClie
     assert [entry["action"] for entry in entries] == ["suspended", "tenant_created"]
     assert {(entry["actor"], entry["origin"]) for entry in entries} == {(me, "127.0.0.1")}
     assert entries[0]["request_id"] == "audit.me"
+
+
+async def test_plans_and_accounts_are_in_the_same_audit_in_the_order_of_time(admin: httpx.AsyncClient) -> None:
+    me = (await admin.get("/v1/me")).json()["key_id"]
+    made = await new_tenant(admin)
+    account, tenant = f"{ADMIN}/accounts/{made['tenant_id']}", f"{ADMIN}/tenants/{made['tenant_id']}"
+    await opened(admin, made["tenant_id"])
+    plan = new_id("plan")
+    await done(await admin.put(f"{ADMIN}/plans/{plan}", json={"units": 9}, headers={"x-request-id": "plan.me"}))
+    newest = (await done(await admin.get(f"{ADMIN}/audit", params={"limit": "1"})))["data"][0]
+    assert (newest["action"], newest["tenant_id"], newest["request_id"]) == ("plan_set", None, "plan.me")
+    assert (newest["detail"]["plan"], newest["detail"]["limits"]["units"]) == (plan, 9)
+    await done(await admin.patch(account, json={"plan": plan}))
+    await done(await admin.patch(tenant, json={"name": new_id("again")}))
+    await done(await admin.post(f"{account}/suspend", headers={"x-request-id": "audit.me"}))
+    await done(await admin.post(f"{account}/suspend"))
+    topup = {"units": 5, "expires_at_ms": int(time.time() * 1000) + DAY_MS}
+    await done(await admin.post(f"{account}/topups", json=topup))
+    told = ["topped_up", "account_suspended", "tenant_updated", "account_set", "tenant_created"]
+    for limit in (1, 2, 50):
+        entries = await everything(admin, f"{ADMIN}/audit", limit=limit, tenant_id=made["tenant_id"])
+        assert [entry["action"] for entry in entries] == told
+        assert {(entry["actor"], entry["origin"]) for entry in entries} == {(me, "127.0.0.1")}
+        assert entries[1]["request_id"] == "audit.me"
 
 
 async def test_a_network_that_is_none_is_refused(admin: httpx.AsyncClient) -> None:

@@ -8,7 +8,7 @@ from support.operator import Operator
 from support.waiting import until
 
 SPEECH = {"model": "tts-1", "voice": "alloy", "input": "Ten chars."}
-PLAN = plans.Plan(name="exact", units=25, requests_per_minute=6, requests_burst=4, in_flight_max=3)
+PLAN = plans.PlanSet(name="exact", units=25, requests_per_minute=6, requests_burst=4, in_flight_max=3)
 
 
 async def test_headers_say_what_the_ledger_says(stack: EmbeddedStack, operator: Operator) -> None:

@@ -95,7 +95,8 @@ def test_a_customer_s_life(stack: EmbeddedStack, odea: Command) -> None:
     assert odea.done("keys", "revoke", key_id)["revoked_at_ms"] is not None
     told = [entry["action"] for entry in odea.done("audit", "--tenant", tenant_id)]
     of_key = ["rotated", "updated", "updated", "issued"]
-    assert told == ["revoked", "resumed", "suspended", "tenant_updated", *of_key, "tenant_created"]
+    of_account = ["account_resumed", "account_suspended", "topped_up", "account_set", "account_set"]
+    assert told == ["revoked", "resumed", "suspended", "tenant_updated", *of_account, *of_key, "tenant_created"]
     assert len(odea.done("audit", "--key", key_id, "--limit", "2")) == 2
 
 

@@ -70,7 +70,7 @@ async def test_the_first_audio_comes_before_the_last_is_made(
 
 
 async def test_a_quota_runs_out(stack: EmbeddedStack, operator: Operator) -> None:
-    plan = plans.Plan(name="tight", units=2 * len(SENTENCE) + 5)
+    plan = plans.PlanSet(name="tight", units=2 * len(SENTENCE) + 5)
     owner, key = await operator.new_tenant(plan)
     async with sdk(stack, key, max_retries=2) as client:
         for _ in range(2):

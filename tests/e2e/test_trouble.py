@@ -72,7 +72,7 @@ async def test_two_hundred_at_once(
 @pytest.mark.parametrize("part", PARTS)
 async def test_a_part_that_hangs_is_named_and_heals(stack: EmbeddedStack, operator: Operator, part: str) -> None:
     # A key that the gateway has not seen, so that keys is needed, too.
-    plan = plans.Plan(name="e2e", units=1_000_000, requests_per_minute=1_000_000, requests_burst=1_000_000)
+    plan = plans.PlanSet(name="e2e", units=1_000_000, requests_per_minute=1_000_000, requests_burst=1_000_000)
     owner, key = await operator.new_tenant(plan)
     tally = Tally()
     async with httpx.AsyncClient(timeout=30) as client:
@@ -91,7 +91,7 @@ async def test_a_part_that_hangs_is_named_and_heals(stack: EmbeddedStack, operat
 
 @pytest.mark.parametrize("part", [*PARTS, "gateway"])
 async def test_a_part_that_is_killed_costs_nobody_anything(stack: EmbeddedStack, operator: Operator, part: str) -> None:
-    plan = plans.Plan(name="e2e", units=1_000_000, requests_per_minute=1_000_000, requests_burst=1_000_000)
+    plan = plans.PlanSet(name="e2e", units=1_000_000, requests_per_minute=1_000_000, requests_burst=1_000_000)
     owner, key = await operator.new_tenant(plan)
     tally = Tally()
     done = asyncio.Event()

@@ -97,8 +97,8 @@ def target() -> Generator[Target]:
 
 async def _prepare(stack: EmbeddedStack) -> Target:
     async with operating(stack) as operator:
-        tenant, _ = await operator.new_tenant(plans.Plan(name="fuzzed", units=10**9))
-        other, _ = await operator.new_tenant(plans.Plan(name="fuzzed", units=10**9))
+        tenant, _ = await operator.new_tenant(plans.PlanSet(name="fuzzed", units=10**9))
+        other, _ = await operator.new_tenant(plans.PlanSet(name="fuzzed", units=10**9))
         issue = keys.Issue(tenant_id=tenant.tenant_id, name="fuzz", scopes=tuple(keys.Scope))
         issued = await operator.bus.call(keys.ISSUE, issue)
         assert isinstance(issued, keys.Issued), issued

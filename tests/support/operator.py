@@ -25,7 +25,7 @@ class Operator:
         self.bus = bus
         self._stack = stack
 
-    async def new_tenant(self, plan: plans.Plan) -> tuple[tenants.Tenant, str]:
+    async def new_tenant(self, plan: plans.PlanSet) -> tuple[tenants.Tenant, str]:
         """A tenant under `plan`, and the text of a key for speech and usage."""
         assert isinstance(await self.bus.call(plans.PLAN_SET, plan), plans.Plan)
         tenant = await self.bus.call(tenants.TENANT_CREATE, tenants.TenantCreate(name=new_id("e2e"), plan=plan.name))

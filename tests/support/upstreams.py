@@ -76,7 +76,7 @@ async def stack_with(upstream_url: str) -> AsyncGenerator[Served]:
         running = await asyncio.to_thread(stack.__enter__)
         try:
             async with operating(running) as operator:
-                _, key = await operator.new_tenant(plans.Plan(name=new_id("plan"), units=None))
+                _, key = await operator.new_tenant(plans.PlanSet(name=new_id("plan"), units=None))
             yield Served(stack=running, upstream_url=upstream_url, key=key)
         finally:
             await asyncio.to_thread(stack.__exit__, None, None, None)

@@ -3,6 +3,8 @@
 from types import ModuleType
 from typing import Final
 
+from msgspec.structs import asdict
+
 from odea_contracts import audit, balances, errors, keys, minimax, plans, quota, requests, synth, tenants, writeoffs
 from odea_contracts.base import Message
 from odea_contracts.errors import ErrorCode, Failure
@@ -39,7 +41,7 @@ KEY: Final = keys.Key(
     allowed_cidrs=("192.0.2.0/24", "2001:db8::/32"),
 )
 TENANT: Final = tenants.Tenant(tenant_id="ten_1", name="Grüße & Söhne 世界", suspended=True, created_at_ms=AT_MS)
-PLAN: Final = plans.Plan(
+LIMITS: Final = plans.NamedLimits(
     name="small",
     units=100_000,
     window=quota.Window.DAY,
@@ -51,6 +53,7 @@ PLAN: Final = plans.Plan(
     voices=("alloy",),
     soft_limits_percent=(80, 100),
 )
+PLAN: Final = plans.Plan(**asdict(LIMITS))
 OVERRIDES: Final = plans.Overrides(units=None, requests_per_minute=120, requests_burst=10, in_flight_max=None)
 VOICE: Final = synth.Voice(
     id="alloy", name="Alloy", language="en-GB", provider="piper", preview_url="https://odea.example/alloy.mp3"
@@ -126,6 +129,9 @@ _DETAIL: Final = audit.AuditDetail(
     allowed_cidrs=("192.0.2.0/24",),
     expires_at_ms=None,
     grace_ms=3_600_000,
+    limits=LIMITS,
+    units=5_000,
+    topup_id=HOLD,
 )
 _ENTRY: Final = audit.AuditEntry(
     at_ms=AT_MS,
@@ -141,7 +147,7 @@ _AUDIT: tuple[Message, ...] = (
     _DETAIL,
     _ENTRY,
     audit.AuditList(tenant_id="ten_1", key_id="key_1", cursor="YTcy", limit=200),
-    audit.AuditPage(entries=(_ENTRY,), next_cursor="YTcx"),
+    audit.AuditPage(entries=(_ENTRY,), next_cursor="YTcx", cursors=("YTcy", "YTcx")),
 )
 _HOLDS: tuple[Message, ...] = (
     quota.Reserve(
@@ -219,14 +225,18 @@ _WRITE_OFFS: tuple[Message, ...] = (
     ),
 )
 _PLANS: tuple[Message, ...] = (
+    LIMITS,
     PLAN,
+    plans.PlanSet(**asdict(PLAN), actor="key_9", origin="192.0.2.1"),
     plans.PlanRef(name="small"),
     plans.PlanList(),
     plans.Plans(plans=(PLAN,)),
     OVERRIDES,
-    plans.AccountSet(account_id="key_1", tenant_id="ten_1", plan="small", overrides=OVERRIDES),
-    plans.TopUp(topup_id=HOLD, account_id="ten_1", units=5_000, expires_at_ms=AT_MS),
-    plans.AccountRef(account_id="ten_1"),
+    plans.AccountSet(
+        account_id="key_1", tenant_id="ten_1", plan="small", overrides=OVERRIDES, actor="key_9", origin="192.0.2.1"
+    ),
+    plans.TopUp(topup_id=HOLD, account_id="ten_1", units=5_000, expires_at_ms=AT_MS, actor="key_9", origin="192.0.2.1"),
+    plans.AccountRef(account_id="ten_1", actor="key_9", origin="192.0.2.1"),
     plans.Account(
         account_id="ten_1", tenant_id="ten_1", plan="small", suspended=True, balance=BALANCE, overrides=OVERRIDES
     ),

@@ -11,12 +11,10 @@ from odea_runtime.postgres import Database
 from support.databases import Databases
 
 QUERIES = (
-    "add_audit",
     "add_event",
     "add_key",
     "add_secret",
     "add_tenant",
-    "audit_before",
     "claim_repeat",
     "find_secret",
     "forget_old_repeats",
@@ -37,7 +35,6 @@ QUERIES = (
     "update_key",
 )
 READ_BY_INDEX = {
-    "audit_before": ["ten_1", None, None, 10],
     "forget_old_repeats": [60.0],
     "forget_repeat": ["x", "issue", b"", 60.0],
     "keep_repeat": ["x", "y", "x", "issue", b""],

@@ -19,6 +19,7 @@ from odea_keys.repeats import Repeats
 from odea_keys.settings import KeysSettings
 from odea_keys.store import Store
 from odea_keys.tenant_store import TenantStore
+from odea_runtime.audit import AuditLog
 from odea_runtime.bus import Bus, BusError
 from odea_runtime.outbox import Outbox
 from odea_runtime.postgres import Database
@@ -137,6 +138,7 @@ async def test_a_revocation_that_the_bus_did_not_hear_is_told_by_the_outbox(
     handlers = Handlers(
         Store(storage, repeats),
         TenantStore(storage, repeats),
+        AuditLog(storage),
         Keyring(settings.peppers()),
         Announcer(bus, outbox),
         timeout_s=5,

@@ -28,6 +28,7 @@ from odea_keys.repeats import Repeats
 from odea_keys.settings import KeysSettings
 from odea_keys.store import Store
 from odea_keys.tenant_store import TenantStore
+from odea_runtime.audit import AuditLog
 from odea_runtime.bus import Bus
 from odea_runtime.outbox import Outbox
 from odea_runtime.postgres import Database
@@ -168,7 +169,12 @@ async def test_every_class_of_refusal_asks_the_storage_the_same(
     announcer = Announcer(bus, Outbox(storage, bus))
     repeats = Repeats(storage.queries, keep_s=3600)
     handlers = Handlers(
-        Store(storage, repeats), TenantStore(storage, repeats), Keyring(own.peppers()), announcer, timeout_s=5
+        Store(storage, repeats),
+        TenantStore(storage, repeats),
+        AuditLog(storage),
+        Keyring(own.peppers()),
+        announcer,
+        timeout_s=5,
     )
     sent: Counter[str] = Counter()
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from odea_contracts.plans import ACCOUNT_SET, PLAN_SET, Account, AccountSet, Plan
+from odea_contracts.plans import ACCOUNT_SET, PLAN_SET, Account, AccountSet, Plan, PlanSet
 from odea_contracts.quota import (
     USAGE,
     Balance,
@@ -21,12 +21,15 @@ from odea_contracts.quota import (
     Window,
 )
 from odea_contracts.writeoffs import WriteOff
+from odea_quota.account_store import AccountStore
 from odea_quota.audit import find_differences
 from odea_quota.batcher import Batcher
 from odea_quota.ledger import Answer, Command
 from odea_quota.plan_store import PlanStore
+from odea_quota.reader import Reader
 from odea_quota.store import HoldStore
 from odea_quota.sweeper import Sweeper
+from odea_runtime.audit import AuditLog
 from odea_runtime.background import running
 from odea_runtime.bus import Bus, BusError
 from odea_runtime.ids import new_uuid
@@ -62,19 +65,22 @@ class Ledger:
         self.database = database
         self.store = HoldStore(database)
         self.plans = PlanStore(database)
+        self.accounts = AccountStore(database)
+        self.reader = Reader(database)
+        self.audit = AuditLog(database)
         self.batcher = batcher
         self.submit = batcher.submit
 
     async def open_account(self, account_id: str = "hall", *, units: int | None = 100, **plan: Any) -> None:
         """An account of the tenant `ten` under a plan of its own, which has the account's name."""
         plan.setdefault("window", Window.MONTH)
-        await self.plans.set_plan(Plan(name=account_id, units=units, **plan))
-        reply = await self.plans.set_account(AccountSet(account_id=account_id, tenant_id="ten", plan=account_id))
+        await self.plans.set_plan(PlanSet(name=account_id, units=units, **plan))
+        reply = await self.accounts.set_account(AccountSet(account_id=account_id, tenant_id="ten", plan=account_id))
         assert isinstance(reply, Account), reply
 
     async def balance(self, account_id: str = "hall") -> Balance:
         """Where an account stands."""
-        (balance,) = await self.plans.balances((account_id,))
+        (balance,) = await self.reader.balances((account_id,))
         return balance
 
     async def used_and_held(self, account_id: str = "hall") -> tuple[int, int, int]:
@@ -184,7 +190,7 @@ async def is_served(bus: Bus) -> bool:
 async def open_hall(bus: Bus, *, units: int | None = 10**6) -> None:
     """The account `hall` of the tenant `ten`, by way of the bus, as soon as somebody serves it."""
     await until(lambda: is_served(bus), within_s=30)
-    assert isinstance(await bus.call(PLAN_SET, Plan(name="small", units=units)), Plan)
+    assert isinstance(await bus.call(PLAN_SET, PlanSet(name="small", units=units)), Plan)
     command = AccountSet(account_id="hall", tenant_id="ten", plan="small")
     assert isinstance(await bus.call(ACCOUNT_SET, command), Account)
 

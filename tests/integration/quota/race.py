@@ -17,13 +17,13 @@ from odea_runtime.bus import Bus, BusError
 from support.waiting import until
 
 TENANTS: Final = {
-    "solo": plans.Plan(name="solo", units=1_500, requests_per_minute=60_000, requests_burst=40, in_flight_max=25),
-    "duo": plans.Plan(name="duo", units=1_500, window=Window.NONE),
-    "trio": plans.Plan(name="trio", units=2_000, in_flight_max=60, soft_limits_percent=(50, 90)),
+    "solo": plans.PlanSet(name="solo", units=1_500, requests_per_minute=60_000, requests_burst=40, in_flight_max=25),
+    "duo": plans.PlanSet(name="duo", units=1_500, window=Window.NONE),
+    "trio": plans.PlanSet(name="trio", units=2_000, in_flight_max=60, soft_limits_percent=(50, 90)),
 }
 KEYS: Final = {
-    "duo_key": ("duo", plans.Plan(name="duo_key", units=1_000, window=Window.NONE)),
-    "trio_key": ("trio", plans.Plan(name="trio_key", units=1_000, in_flight_max=50)),
+    "duo_key": ("duo", plans.PlanSet(name="duo_key", units=1_000, window=Window.NONE)),
+    "trio_key": ("trio", plans.PlanSet(name="trio_key", units=1_000, in_flight_max=50)),
 }
 ACCOUNTS: Final = (*TENANTS, *KEYS)
 _TARGETS: Final = (("solo",), ("duo",), ("duo", "duo_key"), ("trio", "trio_key"), ("trio", "trio_key"))

@@ -32,7 +32,7 @@ async def open_accounts(ledger: Ledger) -> None:
 async def top_up(ledger: Ledger, topup_id: str, units: int) -> None:
     expires_at_ms = time.time_ns() // 1_000_000 + 3_600_000
     command = TopUp(topup_id=topup_id, account_id="hall", units=units, expires_at_ms=expires_at_ms)
-    assert isinstance(await ledger.plans.top_up(command), Account)
+    assert isinstance(await ledger.accounts.top_up(command), Account)
 
 
 @pytest.fixture

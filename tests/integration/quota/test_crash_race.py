@@ -92,10 +92,10 @@ async def test_no_account_is_over_and_every_answer_is_true(
 async def open_accounts(ledger: Ledger) -> None:
     for tenant, plan in TENANTS.items():
         await ledger.plans.set_plan(plan)
-        await ledger.plans.open_account(tenant, tenant, plan.name)
+        await ledger.accounts.open_account(tenant, tenant, plan.name)
     for key, (tenant, plan) in KEYS.items():
         await ledger.plans.set_plan(plan)
-        await ledger.plans.open_account(key, tenant, plan.name)
+        await ledger.accounts.open_account(key, tenant, plan.name)
 
 
 @asynccontextmanager

@@ -284,7 +284,7 @@ async def test_units_of_a_top_up_are_held_charged_and_given_back_on_record(
 ) -> None:
     await ledger.open_account(units=10)
     topup_id = new_uuid()
-    await ledger.plans.top_up(TopUp(topup_id=topup_id, account_id="hall", units=60, expires_at_ms=2**42))
+    await ledger.accounts.top_up(TopUp(topup_id=topup_id, account_id="hall", units=60, expires_at_ms=2**42))
     hold_id = await _open(ledger, 65)
     assert await sql.fetchval("SELECT topups FROM quota.holds") == json.dumps({topup_id: 60})
     assert await ledger.used_and_held() == (0, 65, 1)

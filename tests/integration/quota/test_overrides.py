@@ -16,16 +16,16 @@ from integration.quota.harness import (
     until_waiting,
 )
 from odea_contracts.errors import ErrorCode, Failure
-from odea_contracts.plans import Account, AccountSet, Overrides, Plan
+from odea_contracts.plans import Account, AccountRef, AccountSet, Overrides, PlanSet
 from odea_contracts.quota import Denied, Limit, Reserved, Settled, Window
 from support.waiting import until
 
-_PLAN = Plan(name="plain", units=100, requests_per_minute=600, requests_burst=10, in_flight_max=5)
-_OTHER = Plan(name="grand", units=500, window=Window.DAY, requests_per_minute=60, requests_burst=2, in_flight_max=9)
+_PLAN = PlanSet(name="plain", units=100, requests_per_minute=600, requests_burst=10, in_flight_max=5)
+_OTHER = PlanSet(name="grand", units=500, window=Window.DAY, requests_per_minute=60, requests_burst=2, in_flight_max=9)
 
 
 async def put(ledger: Ledger, plan: str = "plain", **fields: Any) -> Account:
-    reply = await ledger.plans.set_account(AccountSet(account_id="hall", tenant_id="ten", plan=plan, **fields))
+    reply = await ledger.accounts.set_account(AccountSet(account_id="hall", tenant_id="ten", plan=plan, **fields))
     assert isinstance(reply, Account), reply
     return reply
 
@@ -54,8 +54,8 @@ async def test_overrides_are_set_kept_and_cleared(plans: Ledger) -> None:
     kept = await put(plans)
     assert (limits(kept), kept.overrides) == ((70, 600, None), own)
     assert limits(await put(plans, "grand")) == (70, 60, None)
-    await plans.plans.set_plan(Plan(name="grand", units=9, requests_per_minute=7, in_flight_max=3))
-    after = await plans.plans.get_account("hall")
+    await plans.plans.set_plan(PlanSet(name="grand", units=9, requests_per_minute=7, in_flight_max=3))
+    after = await plans.reader.account("hall")
     assert isinstance(after, Account)
     assert (limits(after), after.overrides) == ((70, 7, None), own)
     assert limits(await put(plans, overrides=Overrides())) == (100, 600, 5)
@@ -72,7 +72,7 @@ async def test_none_is_no_limit_and_zero_is_one(plans: Ledger) -> None:
 
 async def test_an_account_of_another_tenant_stays_as_it_is(plans: Ledger) -> None:
     await put(plans, overrides=Overrides(units=70))
-    reply = await plans.plans.set_account(AccountSet(account_id="hall", tenant_id="other", plan="grand"))
+    reply = await plans.accounts.set_account(AccountSet(account_id="hall", tenant_id="other", plan="grand"))
     assert isinstance(reply, Failure)
     assert (reply.code, reply.param) == (ErrorCode.CONFLICT, "tenant_id")
     assert limits(await put(plans)) == (70, 600, 5)
@@ -120,7 +120,7 @@ async def test_a_window_that_ended_before_the_plan_changed_counts_no_more(
     await use(plans, 60)
     await plans.submit(reserve(10))
     await sql.execute("UPDATE quota.balances SET window_ends_at = clock_timestamp(), crossed_percent = 50")
-    await plans.plans.set_plan(Plan(name="next", units=40, window=window))
+    await plans.plans.set_plan(PlanSet(name="next", units=40, window=window))
     moved = await put(plans, "next")
     assert (moved.balance.used, moved.balance.held, moved.balance.remaining) == (0, 10, 30)
     assert await sql.fetchval("SELECT (units_ceiling, crossed_percent) = (40, 0) FROM quota.balances")
@@ -131,12 +131,12 @@ async def test_a_window_that_ended_before_the_plan_changed_counts_no_more(
 
 
 async def test_a_faster_rate_holds_from_now_on(plans: Ledger) -> None:
-    await plans.plans.set_plan(Plan(name="slow", units=None, requests_per_minute=1, requests_burst=10))
+    await plans.plans.set_plan(PlanSet(name="slow", units=None, requests_per_minute=1, requests_burst=10))
     await put(plans, "slow")
     for _ in range(10):
         assert isinstance(await plans.submit(reserve(1)), Reserved)
     assert isinstance(await plans.submit(reserve(1)), Denied)
-    await plans.plans.set_plan(Plan(name="fast", units=None, requests_per_minute=600, requests_burst=10))
+    await plans.plans.set_plan(PlanSet(name="fast", units=None, requests_per_minute=600, requests_burst=10))
     await put(plans, "fast")
 
     async def let_in() -> bool:
@@ -152,7 +152,7 @@ async def test_suspended_accounts_take_nothing_and_their_holds_end(plans: Ledger
     await put(plans)
     hold = reserve(30)
     await plans.submit(hold)
-    reply = await plans.plans.suspend_account("hall", suspended=True)
+    reply = await plans.accounts.suspend_account(AccountRef(account_id="hall"))
     assert isinstance(reply, Account)
     assert reply.suspended
     refused = await plans.submit(reserve(1))
@@ -160,7 +160,7 @@ async def test_suspended_accounts_take_nothing_and_their_holds_end(plans: Ledger
     assert (refused.limit, refused.retry_after_ms) == (Limit.SUSPENDED, None)
     assert (await put(plans, "grand")).suspended, "another plan does not resume"
     assert isinstance(await plans.submit(settle(hold.hold_id, 30)), Settled)
-    reply = await plans.plans.suspend_account("hall", suspended=False)
+    reply = await plans.accounts.resume_account(AccountRef(account_id="hall"))
     assert isinstance(reply, Account)
     assert not reply.suspended
     assert isinstance(await plans.submit(reserve(1)), Reserved)
@@ -168,7 +168,7 @@ async def test_suspended_accounts_take_nothing_and_their_holds_end(plans: Ledger
 
 
 async def test_nobody_can_be_suspended_who_has_no_account(plans: Ledger) -> None:
-    reply = await plans.plans.suspend_account("nobody", suspended=True)
+    reply = await plans.accounts.suspend_account(AccountRef(account_id="nobody"))
     assert isinstance(reply, Failure)
     assert reply.code is ErrorCode.NOT_FOUND
 
@@ -179,13 +179,13 @@ async def test_an_account_that_joins_a_plan_while_it_changes_gets_the_new_limits
     async with open_ledgers(quota_dsn, 2) as (one, other):
         await one.plans.set_plan(_PLAN)
         await one.open_account("first")
-        await one.plans.set_account(AccountSet(account_id="first", tenant_id="ten", plan="plain"))
+        await one.accounts.set_account(AccountSet(account_id="first", tenant_id="ten", plan="plain"))
         # Another transaction has the first account, so the change of the plan stands half done.
         blocker = await asyncpg.connect(quota_dsn)
         transaction = blocker.transaction()
         await transaction.start()
         await blocker.execute("SELECT FROM quota.balances WHERE account_id = 'first' FOR UPDATE")
-        changed = asyncio.create_task(one.plans.set_plan(Plan(name="plain", units=7)))
+        changed = asyncio.create_task(one.plans.set_plan(PlanSet(name="plain", units=7)))
         await until_waiting(sql, 1)
         joined = asyncio.create_task(put(other))
         await until(lambda: is_done_or_waits(joined, sql))

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from integration.quota.harness import Ledger, reserve, settle
 from odea_contracts.errors import ErrorCode, Failure
 from odea_contracts.quota import Settled, UsagePoint, UsageSeries, UsageSeriesReport
-from odea_quota.plan_store import POINTS_MAX
+from odea_quota.reader import POINTS_MAX
 from odea_runtime.postgres import Database
 from odea_runtime.settings import DatabaseSettings, load
 from support.databases import Databases
@@ -23,7 +23,7 @@ def today() -> date:
 
 
 async def points(ledger: Ledger, query: UsageSeries) -> list[tuple[str, str, int, int]]:
-    reply = await ledger.plans.usage_series(query)
+    reply = await ledger.reader.usage_series(query)
     assert isinstance(reply, UsageSeriesReport), reply
     return [(point.day, point.key_id, point.units, point.requests) for point in reply.points]
 
@@ -58,7 +58,7 @@ async def test_usage_is_told_by_day_and_key(ledger: Ledger, sql: asyncpg.Connect
 
 @pytest.mark.parametrize("day", ["2026-02-30", "2026-13-01", "0000-01-01"])
 async def test_a_day_that_does_not_exist_is_named(ledger: Ledger, day: str) -> None:
-    reply = await ledger.plans.usage_series(UsageSeries(tenant_id="ten", first_day=day, days=1))
+    reply = await ledger.reader.usage_series(UsageSeries(tenant_id="ten", first_day=day, days=1))
     assert isinstance(reply, Failure)
     assert (reply.code, reply.param) == (ErrorCode.INVALID_VALUE, "first_day")
 
@@ -75,13 +75,13 @@ async def test_an_answer_that_no_message_could_hold_is_refused(ledger: Ledger, s
     )
     await sql.execute(fill, "k" * 60, POINTS_MAX)
     query = UsageSeries(tenant_id="ten", first_day="2026-01-01", days=366)
-    reply = await ledger.plans.usage_series(query)
+    reply = await ledger.reader.usage_series(query)
     assert isinstance(reply, UsageSeriesReport)
     assert len(reply.points) == POINTS_MAX
     widest = UsagePoint(day="2026-01-01", key_id="k" * 64, units=10**12, requests=10**9)
     assert len(json.dumps({name: getattr(widest, name) for name in widest.__struct_fields__})) * POINTS_MAX < 1_000_000
     await sql.execute(fill, "more", 1)
-    refused = await ledger.plans.usage_series(query)
+    refused = await ledger.reader.usage_series(query)
     assert isinstance(refused, Failure)
     assert (refused.code, refused.param) == (ErrorCode.INVALID_VALUE, "days")
     assert len(await points(ledger, replace(query, key_id="more1"))) == 1

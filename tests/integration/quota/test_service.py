@@ -12,10 +12,10 @@ import pytest
 
 from integration.quota.harness import calling, extend, open_hall, release, reserve, settle
 from integration.quota.replicas import environ_of, replicas
-from odea_contracts import plans, quota
+from odea_contracts import audit, plans, quota
 from odea_contracts.base import Endpoint, Message
 from odea_contracts.errors import ErrorCode, Failure
-from odea_contracts.plans import Account, AccountRef, AccountSet, Plan, PlanList, PlanRef, TopUp
+from odea_contracts.plans import Account, AccountRef, AccountSet, Plan, PlanList, PlanRef, PlanSet, TopUp
 from odea_contracts.quota import Denied, HoldUnknown, Reserved, Usage, UsageReport, UsageSeries
 from odea_runtime.bus import Bus, NoRespondersError
 from odea_runtime.ids import new_uuid
@@ -23,7 +23,7 @@ from support.databases import Databases
 from support.servers import NatsServer, PostgresServer
 
 _NAMED_WITHIN_S = 2.0
-_PLAN = Plan(name="small", units=10**6)
+_PLAN = PlanSet(name="small", units=10**6)
 _HALL = AccountRef(account_id="hall")
 _NOBODY = AccountRef(account_id="nobody")
 _NO_ACCOUNT = (ErrorCode.NOT_FOUND, "account_id")
@@ -79,7 +79,7 @@ CASES = [
         quota.UsageSeriesReport,
         (UsageSeries(tenant_id="ten", first_day="2026-02-30", days=28), (ErrorCode.INVALID_VALUE, "first_day")),
     ),
-    Case(plans.PLAN_SET, _PLAN, Plan, (Plan(name="x", units=-1), (ErrorCode.INVALID_VALUE, "units"))),
+    Case(plans.PLAN_SET, _PLAN, Plan, (PlanSet(name="x", units=-1), (ErrorCode.INVALID_VALUE, "units"))),
     Case(plans.PLAN_GET, PlanRef(name="small"), Plan, (PlanRef(name="none such"), (ErrorCode.NOT_FOUND, "name"))),
     Case(plans.PLAN_LIST, PlanList(), plans.Plans, None),
     Case(
@@ -92,6 +92,12 @@ CASES = [
     Case(plans.ACCOUNT_SUSPEND, _HALL, Account, (_NOBODY, _NO_ACCOUNT)),
     Case(plans.ACCOUNT_RESUME, _HALL, Account, (_NOBODY, _NO_ACCOUNT)),
     Case(plans.TOP_UP, _top_up("hall"), Account, (_top_up("nobody"), _NO_ACCOUNT)),
+    Case(
+        audit.QUOTA_AUDIT_LIST,
+        audit.AuditList(),
+        audit.AuditPage,
+        (audit.AuditList(cursor="nowhere"), (ErrorCode.INVALID_VALUE, "cursor")),
+    ),
 ]
 each_endpoint = pytest.mark.parametrize("case", CASES, ids=lambda case: case.endpoint.subject.rpartition(".")[2])
 
@@ -106,7 +112,7 @@ async def bus(nats_url: str, databases: Databases, tmp_path_factory: pytest.Temp
 
 
 def test_no_endpoint_is_left_out() -> None:
-    contract = [*vars(quota).values(), *vars(plans).values()]
+    contract = [*vars(quota).values(), *vars(plans).values(), audit.QUOTA_AUDIT_LIST]
     assert {case.endpoint.subject for case in CASES} == {one.subject for one in contract if isinstance(one, Endpoint)}
 
 

@@ -29,7 +29,7 @@ def topup(units: int = 60, *, lasts_s: float = 3600, account_id: str = "hall") -
 
 
 async def give(ledger: Ledger, command: TopUp) -> Account:
-    reply = await ledger.plans.top_up(command)
+    reply = await ledger.accounts.top_up(command)
     assert isinstance(reply, Account), reply
     return reply
 
@@ -49,7 +49,7 @@ async def test_ten_callers_with_one_id_give_one(quota_dsn: str, sql: asyncpg.Con
     async with open_ledgers(quota_dsn, 3) as ledgers:
         await ledgers[0].open_account()
         command = topup(60)
-        starts = [lambda ledger=ledgers[number % 3]: ledger.plans.top_up(command) for number in range(10)]
+        starts = [lambda ledger=ledgers[number % 3]: ledger.accounts.top_up(command) for number in range(10)]
         for reply in await together(*starts):
             assert isinstance(reply, Account)
             assert (reply.balance.topup_remaining, reply.balance.remaining) == (60, 160)
@@ -67,7 +67,7 @@ async def test_repeating_one_that_is_used_gives_nothing_back(ledger: Ledger, sql
     await ledger.submit(settle(hold.hold_id, 50))
     assert (await give(ledger, command)).balance.topup_remaining == 10
     await lapse(sql, command)
-    assert isinstance(await ledger.plans.top_up(command), Failure), "its end is another one now"
+    assert isinstance(await ledger.accounts.top_up(command), Failure), "its end is another one now"
     assert await parts(sql, command) == (10, 0)
 
 
@@ -87,7 +87,7 @@ async def test_the_same_id_for_something_else_is_refused(
     await ledger.open_account("foyer")
     command = topup(60)
     await give(ledger, command)
-    reply = await ledger.plans.top_up(replace(command, **change))
+    reply = await ledger.accounts.top_up(replace(command, **change))
     assert isinstance(reply, Failure)
     assert (reply.code, reply.param) == (ErrorCode.CONFLICT, "topup_id")
     assert await parts(sql, command) == (60, 0)
@@ -96,7 +96,7 @@ async def test_the_same_id_for_something_else_is_refused(
 
 
 async def test_nobody_can_be_topped_up_who_has_no_account(ledger: Ledger, sql: asyncpg.Connection) -> None:
-    reply = await ledger.plans.top_up(topup(60))
+    reply = await ledger.accounts.top_up(topup(60))
     assert isinstance(reply, Failure)
     assert (reply.code, reply.param) == (ErrorCode.NOT_FOUND, "account_id")
     assert await sql.fetchval("SELECT count(*) FROM quota.topups") == 0

@@ -166,7 +166,7 @@ async def test_a_top_up_gets_its_units_back(ledger: Ledger, sql: asyncpg.Connect
     for number, units in enumerate((12, 8)):
         expires_at_ms = time.time_ns() // 1_000_000 + 3_600_000 + number
         command = TopUp(topup_id=f"{_TOPUP[:-1]}{number}", account_id="hall", units=units, expires_at_ms=expires_at_ms)
-        assert isinstance(await ledger.plans.top_up(command), Account)
+        assert isinstance(await ledger.accounts.top_up(command), Account)
     await charge(ledger, 30)
     assert await ledger.used_and_held() == (10, 0, 0)
     if lapsed:

@@ -13,7 +13,7 @@ from nats.aio.msg import Msg
 from odea_contracts import plans, quota
 from odea_contracts.base import Endpoint, Message
 from odea_contracts.errors import Failure
-from odea_contracts.plans import Plan
+from odea_contracts.plans import Plan, PlanSet
 from odea_contracts.quota import Balance, Window
 from odea_contracts.subjects import SYNTH_SPEAK
 from odea_contracts.synth import HEADER_REQUEST_ID, AudioFormat, Head, Speak, Tail
@@ -51,7 +51,7 @@ class Caller:
     ) -> str:
         """A new account under a plan of its own."""
         account_id = new_id("ten")
-        plan = Plan(
+        plan = PlanSet(
             name=account_id,
             units=units,
             window=Window.NONE,

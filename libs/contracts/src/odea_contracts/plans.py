@@ -5,13 +5,13 @@ from typing import Annotated, Final, TypeAlias
 from msgspec import UNSET, Meta, UnsetType
 
 from odea_contracts import subjects
-from odea_contracts.base import Endpoint, HoldId, Id, Message, Milliseconds, Name, Units
+from odea_contracts.base import UNKNOWN, Change, Endpoint, HoldId, Id, Message, Milliseconds, Name, Origin, Units
 from odea_contracts.errors import Failure
 from odea_contracts.quota import Balance, HeldUnits, Window
 
 
-class Plan(Message, tag_field="type", tag="plan"):
-    """The limits that accounts share. `None` means no limit.
+class NamedLimits(Message):
+    """The limits that accounts share, under the name of a plan. `None` means no limit.
 
     Attributes:
         units: billed characters in a window.
@@ -28,6 +28,24 @@ class Plan(Message, tag_field="type", tag="plan"):
     models: Annotated[tuple[Name, ...], Meta(max_length=100)] | None = None
     voices: Annotated[tuple[Name, ...], Meta(max_length=500)] | None = None
     soft_limits_percent: Annotated[tuple[Annotated[int, Meta(ge=1, le=100)], ...], Meta(max_length=10)] = ()
+
+
+class Plan(NamedLimits, tag_field="type", tag="plan"):
+    """A plan as it is."""
+
+
+class PlanSet(NamedLimits, kw_only=True):
+    """Make a plan, or replace one. Its accounts get the new limits at once; what is used stays used.
+
+    It has the fields of a `Change`, and not its name for a base: a struct gets its fields from one base alone.
+    """
+
+    actor: Name = UNKNOWN
+    origin: Origin = UNKNOWN
+
+    def limits(self) -> NamedLimits:
+        """What is asked for, without who asks."""
+        return NamedLimits(**{field: getattr(self, field) for field in NamedLimits.__struct_fields__})
 
 
 class PlanRef(Message):
@@ -48,7 +66,7 @@ class Plans(Message, tag_field="type", tag="plans"):
 
 PlanReply: TypeAlias = Plan | Failure
 PlansReply: TypeAlias = Plans | Failure
-PLAN_SET: Final[Endpoint[Plan, PlanReply]] = Endpoint(subjects.QUOTA_PLAN_SET, subjects.QUOTA, Plan, PlanReply)
+PLAN_SET: Final[Endpoint[PlanSet, PlanReply]] = Endpoint(subjects.QUOTA_PLAN_SET, subjects.QUOTA, PlanSet, PlanReply)
 PLAN_GET: Final[Endpoint[PlanRef, PlanReply]] = Endpoint(subjects.QUOTA_PLAN_GET, subjects.QUOTA, PlanRef, PlanReply)
 PLAN_LIST: Final[Endpoint[PlanList, PlansReply]] = Endpoint(
     subjects.QUOTA_PLAN_LIST, subjects.QUOTA, PlanList, PlansReply
@@ -64,20 +82,22 @@ class Overrides(Message):
     in_flight_max: Annotated[int, Meta(ge=1, le=1_000_000)] | UnsetType | None = UNSET
 
 
-class AccountSet(Message):
-    """Open an account, or move it to another plan: what is used stays used, the new limits hold from now on.
+class AccountSet(Change, kw_only=True):
+    """Change an account in one step: what is not sent stays, what is used stays used, new limits hold from now on.
 
     Attributes:
-        overrides: replace those that the account has; not sent, they stay.
+        tenant_id: whose it must be; one that is not there is opened. Not sent, it must be there.
+        plan: of an account that is opened, `default` unless it is sent.
+        overrides: replace all those that the account has.
     """
 
     account_id: Id
-    tenant_id: Id
-    plan: Name
+    tenant_id: Id | UnsetType = UNSET
+    plan: Name | UnsetType = UNSET
     overrides: Overrides | UnsetType = UNSET
 
 
-class TopUp(Message):
+class TopUp(Change, kw_only=True):
     """Give an account extra units until they lapse. Repeating it with the same id changes nothing.
 
     They are used before the plan's, those that lapse first first.
@@ -89,8 +109,8 @@ class TopUp(Message):
     expires_at_ms: Milliseconds
 
 
-class AccountRef(Message):
-    """Name an account."""
+class AccountRef(Change, kw_only=True):
+    """Name an account. `actor` and `origin` are for the audit, where something is changed."""
 
     account_id: Id
 

@@ -63,6 +63,7 @@ QUOTA_ACCOUNT_SUSPEND: Final = "odea.v1.quota.account_suspend"
 QUOTA_ACCOUNT_RESUME: Final = "odea.v1.quota.account_resume"
 QUOTA_TOP_UP: Final = "odea.v1.quota.top_up"
 QUOTA_USAGE_SERIES: Final = "odea.v1.quota.usage_series"
+QUOTA_AUDIT_LIST: Final = "odea.v1.quota.audit_list"
 
 QUOTA_SETTLED: Final = "odea.v1.quota.evt.settled"
 QUOTA_RELEASED: Final = "odea.v1.quota.evt.released"

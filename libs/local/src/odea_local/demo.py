@@ -24,7 +24,9 @@ from odea_runtime.settings import EXIT_CONFIG, Settings, SettingsError, load
 ReplyT = TypeVar("ReplyT", bound=Message)
 
 NAME: Final = "demo"
-PLAN: Final = plans.Plan(name=NAME, units=1_000_000, requests_per_minute=3_000, requests_burst=200, in_flight_max=100)
+PLAN: Final = plans.PlanSet(
+    name=NAME, units=1_000_000, requests_per_minute=3_000, requests_burst=200, in_flight_max=100
+)
 KEYS: Final = (("tenant", (Scope.SPEECH, Scope.USAGE_READ)), ("admin", (Scope.ADMIN,)))
 
 TRY_FOR_S: Final = 45.0

@@ -22,6 +22,7 @@ from odea_keys.repeats import Repeats
 from odea_keys.settings import KeysSettings
 from odea_keys.store import Store
 from odea_keys.tenant_store import TenantStore
+from odea_runtime.audit import AuditLog
 from odea_runtime.background import running
 from odea_runtime.bus import Bus
 from odea_runtime.health import OpsServer
@@ -45,6 +46,7 @@ async def serve(settings: KeysSettings, stop: asyncio.Event) -> None:
     handlers = Handlers(
         Store(database, repeats),
         TenantStore(database, repeats),
+        AuditLog(database),
         Keyring(settings.peppers()),
         Announcer(bus, outbox),
         timeout_s=settings.database_timeout_s,

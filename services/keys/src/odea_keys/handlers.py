@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from prometheus_client import Counter
 
 from odea_contracts import audit, keys, tenants
-from odea_contracts.audit import AuditList, AuditPage, AuditPageReply
+from odea_contracts.audit import AuditList, AuditPageReply
 from odea_contracts.base import Endpoint, Message
 from odea_contracts.errors import ErrorCode, Failure, failure
 from odea_contracts.keys import (
@@ -43,12 +43,13 @@ from odea_contracts.tenants import (
     TenantUpdate,
 )
 from odea_keys.announcer import Announcer
-from odea_keys.cursors import ListKind, read_cursor, write_cursor
 from odea_keys.keyring import Keyring, NewSecret, UnknownPepperError, canonical_cidrs
 from odea_keys.repeats import Named, Operation, named
 from odea_keys.store import Made, Store
 from odea_keys.tenant_store import TenantStore
+from odea_runtime.audit import BAD_CURSOR, AuditLog
 from odea_runtime.bus import UnavailableError
+from odea_runtime.cursors import ListKind, read_cursor, write_cursor
 from odea_runtime.serving import serve
 from odea_runtime.tasks import Tasks
 
@@ -59,7 +60,6 @@ ReplyT = TypeVar("ReplyT")
 NO_OWN_ACCOUNT: Final = failure(
     ErrorCode.INVALID_VALUE, "A key has limits of its own only with an account of its own.", param="overrides"
 )
-BAD_CURSOR: Final = failure(ErrorCode.INVALID_VALUE, "No page of this list gave this cursor.", param="cursor")
 _VERIFICATIONS = Counter("odea_keys_verifications_total", "Keys checked, by what came of it", ["outcome"])
 
 
@@ -68,17 +68,26 @@ class Handlers:
 
     Args:
         store: what is remembered of keys.
-        tenants: what is remembered of tenants, and of all changes.
+        tenants: what is remembered of tenants.
+        audit: what is remembered of changes.
         keyring: what makes a key good.
         announcer: who else hears of a change.
         timeout_s: how long the storage may take for one request.
     """
 
     def __init__(
-        self, store: Store, tenants: TenantStore, keyring: Keyring, announcer: Announcer, *, timeout_s: float
+        self,
+        store: Store,
+        tenants: TenantStore,
+        audit: AuditLog,
+        keyring: Keyring,
+        announcer: Announcer,
+        *,
+        timeout_s: float,
     ) -> None:
         self._store = store
         self._tenants = tenants
+        self._audit = audit
         self._keyring = keyring
         self._announcer = announcer
         self._timeout_s = timeout_s
@@ -207,18 +216,7 @@ class Handlers:
 
     async def audit_list(self, request: AuditList) -> AuditPageReply:
         """A page of the changes that were made, newest first."""
-        try:
-            row = read_cursor(ListKind.AUDIT, request.cursor)
-            before = None if row is None else int(row)
-        except ValueError:
-            return BAD_CURSOR
-        found = await self._in_time(self._tenants.audit(request, before=before, limit=request.limit + 1))
-        page = found[: request.limit]
-        more = len(found) > len(page)
-        return AuditPage(
-            entries=tuple(entry for _, entry in page),
-            next_cursor=write_cursor(ListKind.AUDIT, str(page[-1][0])) if more else None,
-        )
+        return await self._in_time(self._audit.page(request))
 
     def _new_secret(self, change: Named | None) -> NewSecret:
         if change is None:

@@ -3,15 +3,15 @@
 from typing import Any, Final
 
 import msgspec
-import structlog
 
 from odea_contracts import subjects
 from odea_contracts.audit import AuditAction, AuditDetail
 from odea_contracts.base import Change
 from odea_contracts.keys import KeyEvent
 from odea_contracts.tenants import TenantEvent
+from odea_runtime.audit import NOTHING, AuditLog
 from odea_runtime.ids import new_uuid
-from odea_runtime.postgres import Connection
+from odea_runtime.postgres import Connection, Database
 
 SOURCE: Final = f"odea/{subjects.KEYS}"
 
@@ -28,14 +28,12 @@ _SUBJECTS: Final = {
 }
 
 
-NOTHING: Final = AuditDetail()
-
-
 class Journal:
     """Writes with the service's named queries."""
 
-    def __init__(self, queries: Any) -> None:
-        self._queries = queries
+    def __init__(self, database: Database) -> None:
+        self._queries: Any = database.queries
+        self._audit = AuditLog(database)
 
     async def record(
         self,
@@ -46,15 +44,8 @@ class Journal:
         detail: AuditDetail = NOTHING,
     ) -> None:
         """Write the change to the audit and its event to the outbox, in the transaction that `connection` is in."""
-        await self._queries.add_audit(
-            connection,
-            actor=change.actor,
-            origin=change.origin,
-            action=action.value,
-            tenant_id=event.tenant_id,
-            key_id=_key_id(event),
-            request_id=structlog.contextvars.get_contextvars().get("request_id"),
-            detail=msgspec.json.encode(detail).decode(),
+        await self._audit.record(
+            connection, action, change, tenant_id=event.tenant_id, key_id=_key_id(event), detail=detail
         )
         await self._queries.add_event(
             connection, subject=_SUBJECTS[action], event_id=new_uuid(), source=SOURCE, body=msgspec.json.encode(event)

@@ -172,36 +172,6 @@ SET revoked_at = clock_timestamp()
 WHERE key_id = :key_id AND revoked_at IS NULL
 RETURNING tenant_id;
 
--- name: add_audit(actor, origin, action, tenant_id, key_id, request_id, detail)!
--- Who changed what, and from where.
--- actor, origin, action, tenant_id: text
--- key_id, request_id: text or NULL
--- detail: text, a JSON object
-INSERT INTO keys.audit (actor, origin, action, tenant_id, key_id, request_id, detail)
-VALUES (:actor, :origin, :action, :tenant_id, :key_id, :request_id, :detail::jsonb);
-
--- name: audit_before(tenant_id, key_id, before, limit)
--- Changes, newest first: all of them, or one tenant's, or one key's.
--- tenant_id, key_id: text, or NULL for any
--- before: bigint, the row before which the page begins, or NULL
--- limit: bigint
-SELECT
-    audit_id,
-    keys.to_ms(at) AS at_ms,
-    actor,
-    origin,
-    action,
-    tenant_id,
-    key_id,
-    request_id,
-    detail::text AS detail
-FROM keys.audit
-WHERE (:tenant_id::text IS NULL OR tenant_id = :tenant_id)
-    AND (:key_id::text IS NULL OR key_id = :key_id)
-    AND audit_id < coalesce(:before::bigint, 9223372036854775807)
-ORDER BY audit_id DESC
-LIMIT :limit;
-
 -- name: forget_repeat(actor, operation, name_hash, keep_s)!
 -- Free the name if its time is over.
 -- actor, operation: text

@@ -49,7 +49,7 @@ class Store:
     def __init__(self, database: Database, repeats: Repeats) -> None:
         self._database = database
         self._queries: Any = database.queries
-        self._journal = Journal(database.queries)
+        self._journal = Journal(database)
         self._repeats = repeats
 
     async def find_secret(self, public_id: str) -> StoredSecret:

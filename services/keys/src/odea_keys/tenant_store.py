@@ -1,11 +1,10 @@
-"""Tenants and the audit in PostgreSQL. As in `store`, a change, its audit row and its event are one transaction."""
+"""Tenants in PostgreSQL. As in `store`, a change, its audit row and its event are one transaction."""
 
 from typing import Any, Final
 
 import asyncpg
-import msgspec
 
-from odea_contracts.audit import AuditAction, AuditDetail, AuditEntry, AuditList
+from odea_contracts.audit import AuditAction, AuditDetail
 from odea_contracts.errors import ErrorCode, Failure, failure
 from odea_contracts.tenants import Tenant, TenantCreate, TenantEvent, TenantRef, TenantUpdate
 from odea_keys.journal import Journal
@@ -19,12 +18,12 @@ NAME_TAKEN: Final = failure(ErrorCode.CONFLICT, "Another tenant has this name.",
 
 
 class TenantStore:
-    """What is remembered of tenants, and of all changes. Each method may raise `StorageUnavailableError`."""
+    """What is remembered of tenants. Each method may raise `StorageUnavailableError`."""
 
     def __init__(self, database: Database, repeats: Repeats) -> None:
         self._database = database
         self._queries: Any = database.queries
-        self._journal = Journal(database.queries)
+        self._journal = Journal(database)
         self._repeats = repeats
 
     async def create(self, request: TenantCreate, change: Named | None = None) -> Tenant | Failure:
@@ -73,14 +72,6 @@ class TenantStore:
         """End the suspension; repeating it changes nothing."""
         return await self._turn(self._queries.resume, AuditAction.RESUMED, request)
 
-    async def audit(self, request: AuditList, *, before: int | None, limit: int) -> tuple[tuple[int, AuditEntry], ...]:
-        """At most `limit` changes from before the row `before`, newest first, each with the number of its row."""
-        async with self._database.connection() as connection:
-            found = self._queries.audit_before(
-                connection, tenant_id=request.tenant_id, key_id=request.key_id, before=before, limit=limit
-            )
-            return tuple([_entry(row) async for row in found])
-
     async def read(self, connection: Connection, tenant_id: str) -> Tenant | Failure:
         """The tenant as `connection` sees it."""
         row = await self._queries.tenant(connection, tenant_id=tenant_id)
@@ -104,10 +95,3 @@ class TenantStore:
             event = TenantEvent(tenant_id=row["tenant_id"], name=row["name"])
             await self._journal.record(connection, action, event, request)
         return convert(Tenant, row)
-
-
-def _entry(row: asyncpg.Record) -> tuple[int, AuditEntry]:
-    columns = dict(row)
-    number: int = columns.pop("audit_id")
-    detail = msgspec.json.decode(columns.pop("detail"), type=AuditDetail)
-    return number, convert(AuditEntry, {**columns, "detail": detail})

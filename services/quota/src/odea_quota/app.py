@@ -9,12 +9,15 @@ from faststream.nats import NatsRouter
 from odea_contracts import subjects
 from odea_contracts.keys import KeyEvent
 from odea_contracts.tenants import TenantEvent
+from odea_quota.account_store import AccountStore
 from odea_quota.batcher import Batcher
 from odea_quota.handlers import Handlers
 from odea_quota.plan_store import PlanStore
+from odea_quota.reader import Reader
 from odea_quota.settings import QuotaSettings
 from odea_quota.store import HoldStore
 from odea_quota.sweeper import Sweeper
+from odea_runtime.audit import AuditLog
 from odea_runtime.background import running, unless
 from odea_runtime.bus import Bus
 from odea_runtime.events import Follower
@@ -40,7 +43,7 @@ async def serve(settings: QuotaSettings, stop: asyncio.Event) -> None:
         lanes=settings.quota_lanes,
     )
     tasks = Tasks(settings.tasks_max)
-    handlers = Handlers(batcher, PlanStore(database))
+    handlers = Handlers(batcher, PlanStore(database), AccountStore(database), Reader(database), AuditLog(database))
     router = NatsRouter()
     handlers.register(router, tasks)
     follower = Follower(subjects.QUOTA, deliveries_max=settings.events_deliveries_max)

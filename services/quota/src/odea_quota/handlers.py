@@ -5,12 +5,15 @@ from typing import cast
 
 from faststream.nats import NatsRouter
 
-from odea_contracts import plans, quota, writeoffs
+from odea_contracts import audit, plans, quota, writeoffs
 from odea_contracts.errors import ErrorCode
 from odea_contracts.keys import KeyEvent
 from odea_contracts.tenants import TenantEvent
+from odea_quota.account_store import AccountStore
 from odea_quota.batcher import Batcher
 from odea_quota.plan_store import PlanStore
+from odea_quota.reader import Reader
+from odea_runtime.audit import AuditLog
 from odea_runtime.serving import serve
 from odea_runtime.tasks import Tasks
 
@@ -18,9 +21,14 @@ from odea_runtime.tasks import Tasks
 class Handlers:
     """Answers for holds go through the batcher; plans and accounts are read and written one by one."""
 
-    def __init__(self, batcher: Batcher, plans: PlanStore) -> None:
+    def __init__(
+        self, batcher: Batcher, plans: PlanStore, accounts: AccountStore, reader: Reader, audit: AuditLog
+    ) -> None:
         self._batcher = batcher
         self._plans = plans
+        self._accounts = accounts
+        self._reader = reader
+        self._audit = audit
 
     def register(self, router: NatsRouter, tasks: Tasks) -> None:
         """Serve every endpoint of the service."""
@@ -40,6 +48,7 @@ class Handlers:
         answer(plans.ACCOUNT_RESUME, self.resume_account)
         answer(plans.TOP_UP, self.top_up)
         answer(quota.USAGE_SERIES, self.usage_series)
+        answer(audit.QUOTA_AUDIT_LIST, self.audit_list)
 
     async def reserve(self, message: quota.Reserve) -> quota.ReserveReply:
         """Hold units, or say which limit refuses."""
@@ -63,9 +72,9 @@ class Handlers:
 
     async def usage(self, message: quota.Usage) -> quota.UsageReply:
         """Where accounts stand."""
-        return quota.UsageReport(balances=await self._plans.balances(message.accounts))
+        return quota.UsageReport(balances=await self._reader.balances(message.accounts))
 
-    async def set_plan(self, message: plans.Plan) -> plans.PlanReply:
+    async def set_plan(self, message: plans.PlanSet) -> plans.PlanReply:
         """Create or change a plan."""
         return await self._plans.set_plan(message)
 
@@ -78,34 +87,38 @@ class Handlers:
         return plans.Plans(plans=await self._plans.list_plans())
 
     async def set_account(self, message: plans.AccountSet) -> plans.AccountReply:
-        """Open or move an account."""
-        return await self._plans.set_account(message)
+        """Open an account, or change what is named of it."""
+        return await self._accounts.set_account(message)
 
     async def get_account(self, message: plans.AccountRef) -> plans.AccountReply:
         """Read an account."""
-        return await self._plans.get_account(message.account_id)
+        return await self._reader.account(message.account_id)
 
     async def suspend_account(self, message: plans.AccountRef) -> plans.AccountReply:
         """Let an account hold nothing more."""
-        return await self._plans.suspend_account(message.account_id, suspended=True)
+        return await self._accounts.suspend_account(message)
 
     async def resume_account(self, message: plans.AccountRef) -> plans.AccountReply:
         """Let a suspended account hold again."""
-        return await self._plans.suspend_account(message.account_id, suspended=False)
+        return await self._accounts.resume_account(message)
 
     async def top_up(self, message: plans.TopUp) -> plans.AccountReply:
         """Give an account extra units."""
-        return await self._plans.top_up(message)
+        return await self._accounts.top_up(message)
 
     async def usage_series(self, message: quota.UsageSeries) -> quota.UsageSeriesReply:
         """What a tenant used, by day and key."""
-        return await self._plans.usage_series(message)
+        return await self._reader.usage_series(message)
+
+    async def audit_list(self, message: audit.AuditList) -> audit.AuditPageReply:
+        """A page of the changes of plans and accounts, newest first."""
+        return await self._audit.page(message)
 
     async def open_tenant_account(self, event: TenantEvent) -> None:
         """A tenant was created: open its account. Doing it twice changes nothing."""
-        await self._plans.open_account(event.tenant_id, event.tenant_id, event.plan or "default")
+        await self._accounts.open_account(event.tenant_id, event.tenant_id, event.plan or "default")
 
     async def open_key_account(self, event: KeyEvent) -> None:
         """A key was issued: if it has a budget of its own, open its account. Doing it twice changes nothing."""
         if event.plan and isinstance(event.key_id, str):
-            await self._plans.open_account(event.key_id, event.tenant_id, event.plan, event.overrides)
+            await self._accounts.open_account(event.key_id, event.tenant_id, event.plan, event.overrides)

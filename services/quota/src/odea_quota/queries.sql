@@ -203,8 +203,8 @@ WHERE b.account_id = ANY(:account_ids::text[])
 ORDER BY b.account_id;
 
 -- name: set_plan(name, units, window, requests_per_minute, requests_burst, in_flight_max, text_characters_max, models, voices, soft_limits_percent)!
--- Create a plan or change its limits.
-INSERT INTO quota.plans (name, units, "window", requests_per_minute, requests_burst, in_flight_max, text_characters_max, models, voices,
+-- Create a plan or change its limits; no row if it is the same already.
+INSERT INTO quota.plans AS p (name, units, "window", requests_per_minute, requests_burst, in_flight_max, text_characters_max, models, voices,
     soft_limits_percent)
 VALUES (:name, :units, :window, :requests_per_minute, :requests_burst, :in_flight_max, :text_characters_max, :models,
     :voices, :soft_limits_percent)
@@ -212,7 +212,12 @@ ON CONFLICT (name) DO UPDATE SET units = excluded.units, "window" = excluded."wi
     requests_per_minute = excluded.requests_per_minute, requests_burst = excluded.requests_burst,
     in_flight_max = excluded.in_flight_max, text_characters_max = excluded.text_characters_max,
     models = excluded.models, voices = excluded.voices, soft_limits_percent = excluded.soft_limits_percent,
-    updated_at = clock_timestamp();
+    updated_at = clock_timestamp()
+WHERE (p.units, p."window", p.requests_per_minute, p.requests_burst, p.in_flight_max, p.text_characters_max, p.models,
+        p.voices, p.soft_limits_percent)
+    IS DISTINCT FROM (excluded.units, excluded."window", excluded.requests_per_minute, excluded.requests_burst,
+        excluded.in_flight_max, excluded.text_characters_max, excluded.models, excluded.voices,
+        excluded.soft_limits_percent);
 
 -- name: get_plan(name)^
 -- One plan.
@@ -292,10 +297,14 @@ SELECT opened.account_id, p."window", p.units, p.units, p.requests_per_minute, p
     to_timestamp(:window_ends_at_ms / 1000.0)
 FROM opened JOIN quota.plans AS p ON p.name = opened.plan;
 
--- name: move_account(plan, overrides, account_id, tenant_id)!
--- Put an account under another plan and, unless null, give it other overrides.
+-- name: lock_account(account_id)^
+-- Whose an account is and under which plan. Changes of it wait here for each other.
+SELECT tenant_id, plan FROM quota.accounts WHERE account_id = :account_id FOR UPDATE;
+
+-- name: move_account(account_id, plan, overrides)!
+-- Put an account under another plan and, unless null, give it other overrides; no row if it has them already.
 UPDATE quota.accounts SET plan = :plan, overrides = coalesce(:overrides::text::jsonb, overrides)
-WHERE account_id = :account_id AND tenant_id = :tenant_id;
+WHERE account_id = :account_id AND (plan, overrides) <> (:plan, coalesce(:overrides::text::jsonb, overrides));
 
 -- name: find_topups(account_ids)
 -- Top-ups that may still matter to accounts: those with units left or held. Locked by the lock on their account.
@@ -336,8 +345,8 @@ ORDER BY day, key_id
 LIMIT :limit;
 
 -- name: set_suspended(suspended, account_id)!
--- Suspend or resume an account.
-UPDATE quota.balances SET suspended = :suspended WHERE account_id = :account_id;
+-- Suspend or resume an account; no row if it is so already, or is not there.
+UPDATE quota.balances SET suspended = :suspended WHERE account_id = :account_id AND suspended <> :suspended;
 
 -- name: add_topup(topup_id, account_id, units, expires_at_ms)!
 -- A top-up, unless there is one with this id.

@@ -5,10 +5,8 @@ from uuid import UUID, uuid5
 
 from litestar import Controller, get, patch, post
 from litestar.response import Response
-from msgspec import UNSET
 
 from odea_contracts import plans
-from odea_contracts.errors import ErrorCode
 from odea_gateway.admin.bodies import AccountChange, TopUpBody
 from odea_gateway.admin.operations import (
     CHANGING,
@@ -17,14 +15,14 @@ from odea_gateway.admin.operations import (
     AccountId,
     AdminRequest,
     IdempotencyKey,
+    answered,
     asked,
+    author,
     described,
     identifier,
-    told,
 )
 from odea_gateway.auth import requires_admin
 from odea_gateway.documentation import BEARER
-from odea_gateway.services import services_of
 from odea_runtime.ids import new_uuid
 
 _TOPUPS: Final = UUID("9b1f0a52-6a1c-5d0e-9c64-2f0f5c7b3d11")
@@ -47,7 +45,8 @@ class AccountController(Controller):
     )
     async def get_account(self, request: AdminRequest, account_id: AccountId) -> Response[bytes]:
         """One account with its plan and balance."""
-        return told(await _account(request, account_id))
+        message = plans.AccountRef(account_id=identifier(account_id, "account_id"))
+        return await answered(request, plans.ACCOUNT_GET, message)
 
     @patch(
         operation_id="update_account",
@@ -59,14 +58,8 @@ class AccountController(Controller):
         """Another plan, or limits that differ from it. What is used stays used."""
         identifier(account_id, "account_id")
         body = await asked(request, AccountChange)
-        account = await _account(request, account_id)
-        message = plans.AccountSet(
-            account_id=account_id,
-            tenant_id=account.tenant_id,
-            plan=account.plan if body.plan is UNSET else body.plan,
-            overrides=body.overrides,
-        )
-        return told(await services_of(request).clients.ask(plans.ACCOUNT_SET, message, ErrorCode.QUOTA_UNAVAILABLE))
+        message = plans.AccountSet(account_id=account_id, plan=body.plan, overrides=body.overrides, **author(request))
+        return await answered(request, plans.ACCOUNT_SET, message)
 
     @post(
         "/suspend",
@@ -78,8 +71,8 @@ class AccountController(Controller):
     )
     async def suspend_account(self, request: AdminRequest, account_id: AccountId) -> Response[bytes]:
         """It holds nothing more until it is resumed; what is held ends as it would."""
-        message = plans.AccountRef(account_id=identifier(account_id, "account_id"))
-        return told(await services_of(request).clients.ask(plans.ACCOUNT_SUSPEND, message, ErrorCode.QUOTA_UNAVAILABLE))
+        message = plans.AccountRef(account_id=identifier(account_id, "account_id"), **author(request))
+        return await answered(request, plans.ACCOUNT_SUSPEND, message)
 
     @post(
         "/resume",
@@ -91,8 +84,8 @@ class AccountController(Controller):
     )
     async def resume_account(self, request: AdminRequest, account_id: AccountId) -> Response[bytes]:
         """It may be charged again."""
-        message = plans.AccountRef(account_id=identifier(account_id, "account_id"))
-        return told(await services_of(request).clients.ask(plans.ACCOUNT_RESUME, message, ErrorCode.QUOTA_UNAVAILABLE))
+        message = plans.AccountRef(account_id=identifier(account_id, "account_id"), **author(request))
+        return await answered(request, plans.ACCOUNT_RESUME, message)
 
     @post(
         "/topups",
@@ -113,8 +106,9 @@ class AccountController(Controller):
             account_id=account_id,
             units=body.units,
             expires_at_ms=body.expires_at_ms,
+            **author(request),
         )
-        return told(await services_of(request).clients.ask(plans.TOP_UP, message, ErrorCode.QUOTA_UNAVAILABLE))
+        return await answered(request, plans.TOP_UP, message)
 
 
 def _topup_id(actor: str, account_id: str, idempotency_key: str | None) -> str:
@@ -122,8 +116,3 @@ def _topup_id(actor: str, account_id: str, idempotency_key: str | None) -> str:
     if idempotency_key is None:
         return new_uuid()
     return str(uuid5(_TOPUPS, f"{actor}\n{account_id}\n{idempotency_key}"))
-
-
-async def _account(request: AdminRequest, account_id: str) -> plans.Account:
-    message = plans.AccountRef(account_id=identifier(account_id, "account_id"))
-    return await services_of(request).clients.ask(plans.ACCOUNT_GET, message, ErrorCode.QUOTA_UNAVAILABLE)

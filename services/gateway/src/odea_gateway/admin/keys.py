@@ -4,7 +4,6 @@ from litestar import Controller, get, patch, post
 from litestar.response import Response
 
 from odea_contracts import keys
-from odea_contracts.errors import ErrorCode
 from odea_gateway.admin.bodies import KeyChange, Rotation
 from odea_gateway.admin.operations import (
     CHANGING,
@@ -13,15 +12,14 @@ from odea_gateway.admin.operations import (
     AdminRequest,
     IdempotencyKey,
     KeyId,
+    answered,
     asked,
+    author,
     described,
     identifier,
-    origin,
-    told,
 )
 from odea_gateway.auth import requires_admin
 from odea_gateway.documentation import BEARER
-from odea_gateway.services import services_of
 
 
 class KeyController(Controller):
@@ -36,7 +34,7 @@ class KeyController(Controller):
     async def get_key(self, request: AdminRequest, key_id: KeyId) -> Response[bytes]:
         """One key, without its secret."""
         message = keys.KeyRef(key_id=identifier(key_id, "key_id"))
-        return told(await services_of(request).clients.ask(keys.GET, message, ErrorCode.KEYS_UNAVAILABLE))
+        return await answered(request, keys.GET, message)
 
     @patch(
         operation_id="update_key",
@@ -54,10 +52,9 @@ class KeyController(Controller):
             scopes=body.scopes,
             expires_at_ms=body.expires_at_ms,
             allowed_cidrs=body.allowed_cidrs,
-            actor=request.user.key_id,
-            origin=origin(request),
+            **author(request),
         )
-        return told(await services_of(request).clients.ask(keys.UPDATE, message, ErrorCode.KEYS_UNAVAILABLE))
+        return await answered(request, keys.UPDATE, message)
 
     @post(
         "/rotate",
@@ -76,11 +73,10 @@ class KeyController(Controller):
         message = keys.Rotate(
             key_id=key_id,
             grace_ms=body.grace_ms,
-            actor=request.user.key_id,
-            origin=origin(request),
+            **author(request),
             idempotency_key=idempotency_key,
         )
-        return told(await services_of(request).clients.ask(keys.ROTATE, message, ErrorCode.KEYS_UNAVAILABLE))
+        return await answered(request, keys.ROTATE, message)
 
     @post(
         "/revoke",
@@ -92,5 +88,5 @@ class KeyController(Controller):
     )
     async def revoke_key(self, request: AdminRequest, key_id: KeyId) -> Response[bytes]:
         """It works nowhere any more, within a second, and never again."""
-        message = keys.KeyRef(key_id=identifier(key_id, "key_id"), actor=request.user.key_id, origin=origin(request))
-        return told(await services_of(request).clients.ask(keys.REVOKE, message, ErrorCode.KEYS_UNAVAILABLE))
+        message = keys.KeyRef(key_id=identifier(key_id, "key_id"), **author(request))
+        return await answered(request, keys.REVOKE, message)

@@ -6,7 +6,7 @@ Bodies are read by msgspec and answers written by it, so the document is made fr
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Generic, TypeVar, cast
+from typing import Annotated, Any, Final, Generic, TypedDict, TypeVar, cast
 
 import msgspec
 from litestar import Request
@@ -17,7 +17,8 @@ from litestar.params import HeaderParameter, PathParameter, QueryParameter
 from litestar.response import Response
 from msgspec import Struct
 
-from odea_contracts.errors import ErrorCode
+from odea_contracts.base import Endpoint, Message
+from odea_contracts.errors import ErrorCode, Failure
 from odea_contracts.keys import Principal
 from odea_gateway.admin.bodies import Body
 from odea_gateway.body import decode_body, read_body
@@ -28,6 +29,8 @@ from odea_gateway.trace import trace_of
 
 AdminRequest = Request[Principal, None, State]
 BodyT = TypeVar("BodyT", bound=Body)
+RequestT = TypeVar("RequestT", bound=Message)
+ReplyT = TypeVar("ReplyT", bound=Message)
 T = TypeVar("T")
 
 ID: Final = re.compile(r"[A-Za-z0-9_]{1,64}")
@@ -77,6 +80,17 @@ def told(reply: Struct) -> Response[bytes]:
     return Response(body, status_code=200, media_type=MediaType.JSON, headers={"cache-control": "no-store"})
 
 
+async def answered(
+    request: AdminRequest, endpoint: Endpoint[RequestT, ReplyT | Failure], message: RequestT
+) -> Response[bytes]:
+    """What the service of `endpoint` replies to `message`, as an answer.
+
+    Raises:
+        ProblemError: it refuses, or can't be reached.
+    """
+    return told(await services_of(request).clients.ask(endpoint, message))
+
+
 async def asked(request: AdminRequest, kind: type[BodyT]) -> BodyT:
     """The body of `request`.
 
@@ -98,9 +112,16 @@ def identifier(text: str, param: str) -> str:
     return text
 
 
-def origin(request: AdminRequest) -> str:
-    """From where `request` comes, for the audit."""
-    return str(trace_of(request.scope).address)
+class Author(TypedDict):
+    """Who asks for a change and from where, as every message that changes something says it."""
+
+    actor: str
+    origin: str
+
+
+def author(request: AdminRequest) -> Author:
+    """Who sends `request`, for the audit."""
+    return Author(actor=request.user.key_id, origin=str(trace_of(request.scope).address))
 
 
 def described(reply: Any, body: type[Body] | None = None) -> type[Operation]:

@@ -17,10 +17,11 @@ from odea_gateway.admin.operations import (
     Page,
     PageCursor,
     PlanName,
+    answered,
     asked,
+    author,
     described,
     page,
-    told,
 )
 from odea_gateway.auth import requires_admin
 from odea_gateway.documentation import BEARER
@@ -41,7 +42,7 @@ class PlanController(Controller):
     )
     async def list_plans(self, request: AdminRequest, limit: Limit = 50, cursor: PageCursor = None) -> Response[bytes]:
         """Plans by name."""
-        asking = services_of(request).clients.ask(plans.PLAN_LIST, plans.PlanList(), ErrorCode.QUOTA_UNAVAILABLE)
+        asking = services_of(request).clients.ask(plans.PLAN_LIST, plans.PlanList())
         known = (await asking).plans
         start = 0
         if cursor is not None:
@@ -62,7 +63,7 @@ class PlanController(Controller):
     async def get_plan(self, request: AdminRequest, name: PlanName) -> Response[bytes]:
         """One plan."""
         message = plans.PlanRef(name=_checked(name))
-        return told(await services_of(request).clients.ask(plans.PLAN_GET, message, ErrorCode.QUOTA_UNAVAILABLE))
+        return await answered(request, plans.PLAN_GET, message)
 
     @put(
         "/{name:str}",
@@ -75,8 +76,8 @@ class PlanController(Controller):
         """Its accounts get the new limits at once; what is used stays used."""
         _checked(name)
         body = await asked(request, PlanBody)
-        message = plans.Plan(name=name, **asdict(body))
-        return told(await services_of(request).clients.ask(plans.PLAN_SET, message, ErrorCode.QUOTA_UNAVAILABLE))
+        message = plans.PlanSet(name=name, **asdict(body), **author(request))
+        return await answered(request, plans.PLAN_SET, message)
 
 
 def _checked(name: str) -> str:

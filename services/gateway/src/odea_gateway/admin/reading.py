@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from odea_contracts import audit, quota
 from odea_contracts.errors import ErrorCode
+from odea_gateway.admin.changes import changes
 from odea_gateway.admin.operations import (
     READING,
     AdminRequest,
@@ -80,7 +81,7 @@ class ReadingController(Controller):
         points: tuple[quota.UsagePoint, ...] = ()
         if days := _days(first, last):
             series = quota.UsageSeries(tenant_id=tenant_id, first_day=days[0].isoformat(), days=days[1], key_id=key_id)
-            points = (await clients.ask(quota.USAGE_SERIES, series, ErrorCode.QUOTA_UNAVAILABLE)).points
+            points = (await clients.ask(quota.USAGE_SERIES, series)).points
         return told(UsageOfTenant(tenant_id=tenant_id, balances=balances, points=points))
 
     @get(
@@ -98,9 +99,9 @@ class ReadingController(Controller):
         limit: Limit = 50,
         cursor: PageCursor = None,
     ) -> Response[bytes]:
-        """Who changed what about tenants and keys, newest first."""
-        message = audit.AuditList(tenant_id=tenant_id, key_id=key_id, cursor=cursor, limit=limit)
-        found = await services_of(request).clients.ask(audit.AUDIT_LIST, message, ErrorCode.KEYS_UNAVAILABLE)
+        """Who changed what about tenants, keys, plans and accounts, newest first."""
+        wanted = audit.AuditList(tenant_id=tenant_id, key_id=key_id, cursor=cursor, limit=limit)
+        found = await changes(services_of(request).clients, wanted)
         return page(found.entries, found.next_cursor)
 
 

@@ -4,7 +4,6 @@ from litestar import Controller, get, patch, post
 from litestar.response import Response
 
 from odea_contracts import keys, tenants
-from odea_contracts.errors import ErrorCode
 from odea_gateway.admin.bodies import KeyBody, TenantBody, TenantChange
 from odea_gateway.admin.operations import (
     CHANGING,
@@ -16,12 +15,12 @@ from odea_gateway.admin.operations import (
     Page,
     PageCursor,
     TenantId,
+    answered,
     asked,
+    author,
     described,
     identifier,
-    origin,
     page,
-    told,
 )
 from odea_gateway.auth import requires_admin
 from odea_gateway.documentation import BEARER
@@ -47,7 +46,7 @@ class TenantController(Controller):
     ) -> Response[bytes]:
         """Tenants in the order of their creation."""
         found = await services_of(request).clients.ask(
-            tenants.TENANT_LIST, tenants.TenantList(cursor=cursor, limit=limit), ErrorCode.KEYS_UNAVAILABLE
+            tenants.TENANT_LIST, tenants.TenantList(cursor=cursor, limit=limit)
         )
         return page(found.tenants, found.next_cursor)
 
@@ -64,11 +63,10 @@ class TenantController(Controller):
         message = tenants.TenantCreate(
             name=body.name,
             plan=body.plan,
-            actor=request.user.key_id,
-            origin=origin(request),
+            **author(request),
             idempotency_key=idempotency_key,
         )
-        return told(await services_of(request).clients.ask(tenants.TENANT_CREATE, message, ErrorCode.KEYS_UNAVAILABLE))
+        return await answered(request, tenants.TENANT_CREATE, message)
 
     @get(
         "/{tenant_id:str}",
@@ -80,7 +78,7 @@ class TenantController(Controller):
     async def get_tenant(self, request: AdminRequest, tenant_id: TenantId) -> Response[bytes]:
         """One tenant."""
         message = tenants.TenantRef(tenant_id=identifier(tenant_id, "tenant_id"))
-        return told(await services_of(request).clients.ask(tenants.TENANT_GET, message, ErrorCode.KEYS_UNAVAILABLE))
+        return await answered(request, tenants.TENANT_GET, message)
 
     @patch(
         "/{tenant_id:str}",
@@ -93,10 +91,8 @@ class TenantController(Controller):
         """A name is one tenant's alone."""
         identifier(tenant_id, "tenant_id")
         body = await asked(request, TenantChange)
-        message = tenants.TenantUpdate(
-            tenant_id=tenant_id, name=body.name, actor=request.user.key_id, origin=origin(request)
-        )
-        return told(await services_of(request).clients.ask(tenants.TENANT_UPDATE, message, ErrorCode.KEYS_UNAVAILABLE))
+        message = tenants.TenantUpdate(tenant_id=tenant_id, name=body.name, **author(request))
+        return await answered(request, tenants.TENANT_UPDATE, message)
 
     @post(
         "/{tenant_id:str}/suspend",
@@ -108,11 +104,7 @@ class TenantController(Controller):
     )
     async def suspend_tenant(self, request: AdminRequest, tenant_id: TenantId) -> Response[bytes]:
         """None of its keys works until it is resumed."""
-        return told(
-            await services_of(request).clients.ask(
-                tenants.TENANT_SUSPEND, _ref(request, tenant_id), ErrorCode.KEYS_UNAVAILABLE
-            )
-        )
+        return await answered(request, tenants.TENANT_SUSPEND, _ref(request, tenant_id))
 
     @post(
         "/{tenant_id:str}/resume",
@@ -124,11 +116,7 @@ class TenantController(Controller):
     )
     async def resume_tenant(self, request: AdminRequest, tenant_id: TenantId) -> Response[bytes]:
         """Its keys work again."""
-        return told(
-            await services_of(request).clients.ask(
-                tenants.TENANT_RESUME, _ref(request, tenant_id), ErrorCode.KEYS_UNAVAILABLE
-            )
-        )
+        return await answered(request, tenants.TENANT_RESUME, _ref(request, tenant_id))
 
     @get(
         "/{tenant_id:str}/keys",
@@ -142,7 +130,7 @@ class TenantController(Controller):
     ) -> Response[bytes]:
         """A tenant's keys, revoked ones too, in the order of their creation."""
         message = keys.KeyList(tenant_id=identifier(tenant_id, "tenant_id"), cursor=cursor, limit=limit)
-        found = await services_of(request).clients.ask(keys.LIST, message, ErrorCode.KEYS_UNAVAILABLE)
+        found = await services_of(request).clients.ask(keys.LIST, message)
         return page(found.keys, found.next_cursor)
 
     @post(
@@ -168,14 +156,11 @@ class TenantController(Controller):
             plan=body.plan,
             overrides=body.overrides,
             allowed_cidrs=body.allowed_cidrs,
-            actor=request.user.key_id,
-            origin=origin(request),
+            **author(request),
             idempotency_key=idempotency_key,
         )
-        return told(await services_of(request).clients.ask(keys.ISSUE, message, ErrorCode.KEYS_UNAVAILABLE))
+        return await answered(request, keys.ISSUE, message)
 
 
 def _ref(request: AdminRequest, tenant_id: str) -> tenants.TenantRef:
-    return tenants.TenantRef(
-        tenant_id=identifier(tenant_id, "tenant_id"), actor=request.user.key_id, origin=origin(request)
-    )
+    return tenants.TenantRef(tenant_id=identifier(tenant_id, "tenant_id"), **author(request))

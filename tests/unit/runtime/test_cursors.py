@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from odea_keys.cursors import ListKind, read_cursor, write_cursor
+from odea_runtime.cursors import ListKind, read_cursor, write_cursor
 
 
 def _raw(text: str) -> str:
