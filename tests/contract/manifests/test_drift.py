@@ -150,7 +150,8 @@ def test_the_secrets_of_development_hold_what_is_asked_for_and_nothing_else() ->
         for volume in pod(workload).get("volumes", ()):
             if "secret" in volume:
                 asked.setdefault(volume["secret"]["secretName"], set())
-    asked["odea-operator"] = {"ODEA_NATS_SEED"}  # for people at their own machines
+    for who in ("odea-operator", "odea-backup"):  # for people at their own machines
+        asked[who] = {"ODEA_NATS_SEED"}
     held = {who: set(data) for who, data in secrets("dev").items()}
     assert set(asked) == set(held)
     assert all(held[who] == keys for who, keys in asked.items() if keys)
@@ -206,9 +207,13 @@ def test_the_backup_is_the_command_of_this_version() -> None:
     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
     assert str(arguments["output"]) in mounts
     variables = {str(option.envvar) for option in verb.params if isinstance(option, click.Option) and option.envvar}
-    assert {entry["name"] for entry in container["env"]} == variables
-    references = [entry["valueFrom"]["secretKeyRef"] for entry in container["env"]]
-    assert references == [{"name": "odea-backup", "key": variable} for variable in sorted(variables)]
+    given = {entry["name"]: entry for entry in container["env"]}
+    bus = {"ODEA_NATS_URL", "ODEA_NATS_SEED", "ODEA_NATS_TLS_CA_FILE"}
+    assert set(given) == variables | bus
+    for variable in (*variables, "ODEA_NATS_SEED"):
+        assert given[variable]["valueFrom"]["secretKeyRef"] == {"name": "odea-backup", "key": variable}
+    assert given["ODEA_NATS_URL"]["value"] == "tls://odea-nats:4222"
+    assert given["ODEA_NATS_TLS_CA_FILE"]["value"].rpartition("/")[0] in mounts
 
 
 @every_overlay

@@ -19,7 +19,9 @@ STORES: Final = ("audit", "keys", "migrations", "quota", "synth")
 ALWAYS: Final = OPS | BUS | {(EDGE, "gateway", 8080), ("synth", WORLD, 443)}
 EXPECTED: Final = {
     "dev": ALWAYS | {(service, "postgres", 5432) for service in STORES},
-    "production": ALWAYS | {(service, PRIVATE, 5432) for service in (*STORES, "backup")} | {("nats", "nats", 6222)},
+    "production": ALWAYS
+    | {(service, PRIVATE, 5432) for service in (*STORES, "backup")}
+    | {("nats", "nats", 6222), ("backup", "nats", 4222)},
 }
 Flow = tuple[str, str, int]
 

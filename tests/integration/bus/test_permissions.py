@@ -101,8 +101,10 @@ async def test_it_has_no_say_over_the_stream_and_its_consumers(url: str, user: s
     api = "$JS.API"
     allowed = {f"{api}.STREAM.INFO.ODEA_EVENTS"} if user in {"keys", "quota", "synth", "installer"} else set()
     if installs:
-        allowed |= {f"{api}.STREAM.{verb}.ODEA_EVENTS" for verb in ("CREATE", "UPDATE")}
+        allowed |= {f"{api}.STREAM.{verb}.ODEA_EVENTS" for verb in ("CREATE", "UPDATE", "DELETE", "RESTORE")}
         allowed |= {f"{api}.CONSUMER.{verb}.ODEA_EVENTS.x" for verb in ("CREATE", "INFO")}
+    if user == "backup":
+        allowed.add(f"{api}.STREAM.SNAPSHOT.ODEA_EVENTS")
     for durable in FOLLOWS.get(user, set()):
         allowed |= {f"{api}.CONSUMER.INFO.ODEA_EVENTS.{durable}", f"{api}.CONSUMER.MSG.NEXT.ODEA_EVENTS.{durable}"}
         allowed.add(f"$JS.ACK.ODEA_EVENTS.{durable}.1.1.1.1.1")
@@ -126,6 +128,8 @@ async def test_it_has_no_say_over_the_stream_and_its_consumers(url: str, user: s
     attempts += [f"{api}.{verb}" for verb in ("INFO", "STREAM.NAMES", "STREAM.LIST", "ACCOUNT.PURGE.$G")]
     attempts += [f"{api}.DIRECT.GET.ODEA_EVENTS", "$SYS.REQ.SERVER.PING", "$SYS.REQ.USER.INFO", "$KV.x.y", "$SRV.PING"]
     attempts += [f"$JS.ACK.ODEA_EVENTS.{name}.1.1.1.1.1" for name in ("quota_tenants", "quota_keys")]
+    attempts += (pieces := ["$JS.SNAPSHOT.RESTORE.ODEA_EVENTS.x", "$JS.SNAPSHOT.ACK.ODEA_EVENTS.x.1.1"])
+    allowed |= {piece for piece, owner in zip(pieces, ("installer", "backup"), strict=True) if owner == user}
     async with logged_in(url, user) as thief:
         for subject in attempts:
             # An empty body is refused by what lies behind it, should it get there.

@@ -11,6 +11,7 @@ import msgspec
 import nats
 import pytest
 
+from odea_contracts.permissions import USERS
 from odea_local.embedded import EmbeddedNats, embedded_nats
 from odea_local.nats import find_program
 from odea_local.ports import find_free
@@ -83,7 +84,7 @@ def test_the_commands_as_an_operator_types_them(tmp_path: Path) -> None:
     """Keys, a server that includes the printed configuration, and the stream made twice."""
     keys = tmp_path / "keys"
     made = command("keys", keys)
-    assert (made.returncode, len(made.stdout.splitlines())) == (0, 6)
+    assert (made.returncode, len(made.stdout.splitlines())) == (0, len(USERS))
     config = command("config", keys)
     assert config.returncode == 0
     (tmp_path / "odea.conf").write_text(config.stdout)

@@ -9,8 +9,8 @@ import pytest
 
 from integration.local.test_roles import ROLES
 from odea_local import roles
-from odea_local.backup import _connection  # pyright: ignore[reportPrivateUsage]
 from odea_local.embedded import EmbeddedPostgres, embedded_postgres
+from odea_local.pgtools import libpq_environ
 from odea_local.roles import DATABASE
 from support.lock import ROOT
 
@@ -55,7 +55,7 @@ def by_hand(server: EmbeddedPostgres) -> None:
             SCRIPT,
         ],
         check=True,
-        env={**os.environ, **_connection(server.postgres.admin_dsn())},
+        env={**os.environ, **libpq_environ(server.postgres.admin_dsn())},
         timeout=60,
     )
 

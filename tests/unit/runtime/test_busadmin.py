@@ -103,5 +103,6 @@ def test_nobody_has_a_right_to_everything(user: object) -> None:
     assert granted["subscribe"]["allow"]
     for subject in (*granted["publish"]["allow"], *granted["subscribe"]["allow"]):
         assert "*" not in subject
-        assert not subject.endswith(">") or subject.startswith(("_", "$JS.ACK.ODEA_EVENTS.", "$JS.API.CONSUMER."))
+        below = ("_", *(f"$JS.{what}.ODEA_EVENTS." for what in ("ACK", "SNAPSHOT.ACK", "SNAPSHOT.RESTORE")))
+        assert not subject.endswith(">") or subject.startswith((*below, "$JS.API.CONSUMER."))
     json.dumps(granted)

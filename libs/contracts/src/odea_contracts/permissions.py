@@ -30,7 +30,8 @@ class BusUser:
         hears: notices that it listens to.
         follows: durable consumers of the events that are its own.
         streams_with: users whom it exchanges audio streams with.
-        installs: whether it makes the stream of events and the durable consumers.
+        installs: whether it makes the stream of events and the durable consumers, or puts them back from a copy.
+        copies: whether it copies the stream of events away.
     """
 
     name: str
@@ -41,6 +42,7 @@ class BusUser:
     follows: tuple[str, ...] = ()
     streams_with: tuple[str, ...] = ()
     installs: bool = False
+    copies: bool = False
 
 
 DURABLES: Final[Mapping[str, str]] = MappingProxyType(
@@ -88,6 +90,7 @@ USERS: Final = (
     ),
     BusUser(name=subjects.OPERATOR, calls=(keys.VERIFY.subject, *_ADMINISTRATION)),
     BusUser(name=subjects.INSTALLER, installs=True),
+    BusUser(name=subjects.BACKUP, copies=True),
 )
 """Odea's own users of the bus. None has all rights."""
 

@@ -1,142 +1,151 @@
-"""Backups: the three schemas as they were at one instant, in one file, encrypted if somebody is named to read it.
+"""Backups: the three schemas as they were at one instant, and the stream of events, encrypted if somebody is named.
 
-`pg_dump` takes one snapshot for all schemas, so balances, entries and keys fit one another. Secrets are not in it:
-without the peppers no key works, and without the recipient's identity nothing can be read. Events that have left the
-outbox are JetStream's and not in it; what they tell stands in the ledger.
+`pg_dump` takes one snapshot for all schemas, so balances, entries and keys fit one another. The stream is copied while
+that snapshot is held and nothing else has been done: an event that the dump has not in an outbox any more is in the
+copy. Of a few it has both, and the restored outbox forgets those. Secrets are not in a backup: without the peppers no
+key works, and without the recipient's identity nothing can be read.
 """
 
+import asyncio
 import os
-import subprocess
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Final
-from urllib.parse import parse_qs, unquote, urlsplit
 
+import asyncpg
 import pyrage
 
+from odea_local import backup_events, pgtools
 from odea_local.errors import LocalError
-from odea_local.postgres import find_binaries
 from odea_local.recipe import DATABASE_SERVICES
 
 SUFFIX: Final = ".dump"
+EVENTS: Final = ".events"
 ENCRYPTED: Final = ".age"
-PROGRAM_WITHIN_S: Final = 6 * 3600.0
-_SAID_CHARS_MAX: Final = 2000
 _FILLED: Final = "SELECT EXISTS (SELECT FROM keys.tenants)"
+_THERE: Final = "SELECT to_regclass('keys.tenants') IS NOT NULL"
+_FORGET: Final = """
+DELETE FROM keys.outbox WHERE event_id::text IN (SELECT id FROM pg_temp.told);
+DELETE FROM quota.outbox WHERE event_id::text IN (SELECT id FROM pg_temp.told);
+"""
 
 
-def write(database_url: str, folder: Path, recipient: str | None) -> Path:
-    """Write one backup into `folder`, whole or not at all; its path.
+def write(database_url: str, folder: Path, recipient: str | None, bus: Mapping[str, str] | None = None) -> list[Path]:
+    """Write one backup into `folder`, each of its files whole or not at all, the database's last; their paths.
 
     Args:
         database_url: of a login that may read all three schemas.
         folder: where it goes; made if it is not there.
-        recipient: an age public key (`age1…`), or nothing for a file that everybody can read.
+        recipient: an age public key (`age1…`), or nothing for files that everybody can read.
+        bus: how the user `backup` gets in (`ODEA_NATS_…`); without it the stream of events is left out.
 
     Raises:
-        LocalError: the database refused, or the recipient is none.
+        LocalError: the database or the bus refused, or the recipient is none.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"odea-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}{SUFFIX}"
-    path = folder / (name + ENCRYPTED if recipient else name)
+    stem = f"odea-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+    reader = _reader(recipient) if recipient else None
+    with ExitStack() as scratch:
+        events, dump = (scratch.enter_context(_scratch(folder)) for _ in range(2))
+        asyncio.run(_take(database_url, dump, bus, events))
+        taken = {EVENTS: events, SUFFIX: dump} if bus else {SUFFIX: dump}
+        return [_settle(each, folder / f"{stem}{suffix}", reader) for suffix, each in taken.items()]
+
+
+async def _take(database_url: str, dump: Path, bus: Mapping[str, str] | None, events: Path) -> None:
     schemas = [f"--schema={schema}" for schema in DATABASE_SERVICES]
-    with _scratch(folder) as dump, _scratch(folder) as whole:
-        _run("pg_dump", database_url, "--format=custom", *schemas, f"--file={dump}")
-        if recipient:
-            try:
-                pyrage.encrypt_file(str(dump), str(whole), [pyrage.x25519.Recipient.from_str(recipient)])
-            except pyrage.RecipientError:
-                raise LocalError("that is not an age public key (age1…).") from None
-        _settle(whole if recipient else dump, path)
-    return path
+    try:
+        connection = await asyncpg.connect(database_url)
+        try:
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+                instant = await connection.fetchval("SELECT pg_export_snapshot()")
+                if bus:
+                    await backup_events.take(bus, events)
+                how = ("--format=custom", f"--snapshot={instant}", *schemas, f"--file={dump}")
+                await asyncio.to_thread(pgtools.run, "pg_dump", database_url, *how)
+        finally:
+            await connection.close()
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        raise LocalError(f"the database: {error}") from error
 
 
-def read(database_url: str, path: Path, identity: Path | None, *, replace: bool) -> None:
-    """Put a backup into a database that has the roles, all of it or nothing.
+def read(
+    database_url: str,
+    path: Path,
+    identity: Path | None,
+    *,
+    replace: bool,
+    bus: Mapping[str, str] | None = None,
+    standstill: AbstractContextManager[None] | None = None,
+) -> bool:
+    """Put a backup back: first its stream of events, if it has one, then the database, all of it or nothing.
 
     Args:
         database_url: of a login that owns the three roles, or of the superuser.
-        path: the backup.
-        identity: the file with the age identity (`AGE-SECRET-KEY-1…`), for an encrypted one.
-        replace: whether tenants that are there may be lost.
+        path: the database's file; the stream's is looked for beside it.
+        identity: the file with the age identity (`AGE-SECRET-KEY-1…`), for encrypted ones.
+        replace: whether tenants and events that are there may be lost.
+        bus: how the user `installer` gets in; without it the stream is left as it is.
+        standstill: entered before anything is changed, and left afterwards.
+
+    Returns:
+        Whether the stream is back, too.
 
     Raises:
-        LocalError: there are tenants, the identity does not fit, or the database refused.
+        LocalError: there are tenants or events, the identity does not fit, or the database or the bus refused.
     """
-    if not replace and _has_tenants(database_url):
-        raise LocalError("the database has tenants. --replace puts the backup in their place; nothing of them is left.")
-    with _scratch(path.parent) as plain, _scratch(path.parent) as script:
-        dump = path
-        if path.suffix == ENCRYPTED:
-            _decrypt(path, plain, identity)
-            dump = plain
-        _run("pg_restore", database_url, f"--file={script}", str(dump))
+    beside = path.with_name(path.name.replace(SUFFIX, EVENTS))
+    with_events = bool(bus) and beside != path and beside.exists()
+    if not replace and (_has_tenants(database_url) or (with_events and backup_events.hold_events(bus or {}))):
+        raise LocalError(
+            "there are tenants or events. --replace puts the backup in their place; nothing of them is left."
+        )
+    with ExitStack() as scratch:
+        plain, plain_events, script, forget = (scratch.enter_context(_scratch(path.parent)) for _ in range(4))
+        pgtools.run("pg_restore", database_url, f"--file={script}", str(_plain(path, plain, identity)))
+        events = _plain(beside, plain_events, identity) if with_events else None
+        scratch.enter_context(standstill or nullcontext())
+        forget.write_text(_forgetting(backup_events.put_back(bus or {}, events) if events else []), encoding="utf-8")
         # Not `pg_restore --clean`: it takes partitions apart piece by piece, and stumbles over what they inherited.
         drop = f"DROP SCHEMA IF EXISTS {', '.join(DATABASE_SERVICES)} CASCADE"
         how = ("--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1")
-        _run("psql", database_url, *how, f"--command={drop}", f"--file={script}")
+        pgtools.run("psql", database_url, *how, f"--command={drop}", f"--file={script}", f"--file={forget}")
+    return with_events
 
 
-def _decrypt(path: Path, plain: Path, identity: Path | None) -> None:
+def _forgetting(told: Sequence[str]) -> str:
+    """A script that takes what the stream has out of the outboxes."""
+    rows = "".join(f"{event_id}\n" for event_id in told)
+    return f"CREATE TEMPORARY TABLE told (id text) ON COMMIT DROP;\nCOPY pg_temp.told FROM stdin;\n{rows}\\.\n{_FORGET}"
+
+
+def _reader(recipient: str) -> pyrage.x25519.Recipient:
+    try:
+        return pyrage.x25519.Recipient.from_str(recipient)
+    except pyrage.RecipientError:
+        raise LocalError("that is not an age public key (age1…).") from None
+
+
+def _plain(path: Path, scratch: Path, identity: Path | None) -> Path:
+    """The file itself, or what it is when decrypted."""
+    if path.suffix != ENCRYPTED:
+        return path
     if identity is None:
         raise LocalError(f"{path.name} is encrypted; --identity names the file with its key.")
     keys = [line for line in identity.read_text(encoding="utf-8").split() if line.startswith("AGE-SECRET-KEY-")]
     try:
-        pyrage.decrypt_file(str(path), str(plain), [pyrage.x25519.Identity.from_str(key) for key in keys])
+        pyrage.decrypt_file(str(path), str(scratch), [pyrage.x25519.Identity.from_str(key) for key in keys])
     except (pyrage.DecryptError, pyrage.IdentityError):
         raise LocalError(f"{path.name} was not encrypted for the identity in {identity.name}, or is damaged.") from None
+    return scratch
 
 
 def _has_tenants(database_url: str) -> bool:
-    there = "SELECT to_regclass('keys.tenants') IS NOT NULL"
-    said = _run("psql", database_url, "--no-psqlrc", "--tuples-only", "--no-align", f"--command={there}")
-    if said.strip() != "t":
-        return False
-    return (
-        _run("psql", database_url, "--no-psqlrc", "--tuples-only", "--no-align", f"--command={_FILLED}").strip() == "t"
-    )
-
-
-def _run(program: str, database_url: str, *arguments: str) -> str:
-    environ = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C", **_connection(database_url)}
-    try:
-        done = subprocess.run(
-            [find_binaries() / program, *arguments],
-            check=False,
-            capture_output=True,
-            text=True,
-            env=environ,
-            timeout=PROGRAM_WITHIN_S,
-        )
-    except subprocess.TimeoutExpired:
-        raise LocalError(f"{program} did not end within {PROGRAM_WITHIN_S / 3600:.0f} hours.") from None
-    if done.returncode:
-        raise LocalError(f"{program}: {done.stderr.strip()[-_SAID_CHARS_MAX:]}")
-    return done.stdout
-
-
-def _connection(database_url: str) -> dict[str, str]:
-    """The address in libpq's variables: on a command line everybody could read the password."""
-    parts = urlsplit(database_url)
-    query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
-    found = {
-        "PGUSER": unquote(parts.username or ""),
-        "PGPASSWORD": unquote(parts.password or ""),
-        "PGHOST": query.get("host") or parts.hostname or "",
-        "PGPORT": str(parts.port or ""),
-        "PGDATABASE": _database(database_url),
-        "PGSSLMODE": query.get("sslmode", ""),
-        "PGSSLROOTCERT": query.get("sslrootcert", ""),
-        "PGCONNECT_TIMEOUT": "10",
-    }
-    return {name: value for name, value in found.items() if value}
-
-
-def _database(database_url: str) -> str:
-    return unquote(urlsplit(database_url).path.lstrip("/"))
+    return pgtools.ask(database_url, _THERE) == "t" and pgtools.ask(database_url, _FILLED) == "t"
 
 
 @contextmanager
@@ -150,7 +159,16 @@ def _scratch(folder: Path) -> Generator[Path]:
         path.unlink(missing_ok=True)
 
 
-def _settle(written: Path, path: Path) -> None:
+def _settle(written: Path, path: Path, reader: pyrage.x25519.Recipient | None) -> Path:
+    """Give a file its place, encrypted if there is a reader; where it is."""
+    if reader is None:
+        return _move(written, path)
+    with _scratch(path.parent) as whole:
+        pyrage.encrypt_file(str(written), str(whole), [reader])
+        return _move(whole, path.with_name(path.name + ENCRYPTED))
+
+
+def _move(written: Path, path: Path) -> Path:
     with written.open("rb") as file:
         os.fsync(file.fileno())
-    written.replace(path)
+    return written.replace(path)

@@ -31,6 +31,7 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
     nats_synth: str = msgspec.field(default_factory=new_seed)
     nats_operator: str = msgspec.field(default_factory=new_seed)
     nats_installer: str = msgspec.field(default_factory=new_seed)
+    nats_backup: str = msgspec.field(default_factory=new_seed)
     keys_pepper: str = msgspec.field(default_factory=new_secret)
     """Hashes API keys; without it no key that was issued works."""
 

@@ -57,6 +57,9 @@ def _may_publish(user: BusUser) -> set[str]:
     if user.installs:
         allowed |= {subjects.STREAM_INFO, subjects.STREAM_CREATE, subjects.STREAM_UPDATE}
         allowed |= {subjects.CONSUMERS_INFO, subjects.CONSUMERS_CREATE}
+        allowed |= {subjects.STREAM_DELETE, subjects.STREAM_RESTORE, subjects.RESTORE_PIECES}
+    if user.copies:
+        allowed |= {subjects.STREAM_SNAPSHOT, subjects.SNAPSHOT_PIECES_TAKEN}
     return allowed
 
 
