@@ -15,6 +15,7 @@ from faststream.nats import NatsRouter
 from odea_contracts.subjects import KEYS
 from odea_keys.announcer import Announcer
 from odea_keys.bootstrap import BootstrapError, make_admin_key
+from odea_keys.expiries import Expiries
 from odea_keys.forgetter import Forgetter
 from odea_keys.handlers import Handlers
 from odea_keys.keyring import Keyring
@@ -56,7 +57,7 @@ async def serve(settings: KeysSettings, stop: asyncio.Event) -> None:
     async with OpsServer(settings.ops_address, {"bus": bus.check, "database": database.check}):
         work = asyncio.create_task(_work(bus, outbox))
         try:
-            async with running(Forgetter(database, repeats).run()):
+            async with running(Forgetter(database, repeats).run()), running(Expiries(database).run()):
                 await _until(stop, work)
         finally:
             await bus.stop_serving()

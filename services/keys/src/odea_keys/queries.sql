@@ -214,6 +214,14 @@ WHERE r.actor = :actor AND r.operation = :operation AND r.name_hash = :name_hash
 DELETE FROM keys.repeats
 WHERE created_at <= statement_timestamp() - :keep_s::double precision * interval '1 second';
 
+-- name: keys_expiring(within_s, lifetime_s_min)$
+-- How many living keys of tenants that are not suspended expire soon, of those that were made to live long.
+-- within_s, lifetime_s_min: double precision
+SELECT count(*) FROM keys.keys AS k JOIN keys.tenants AS t USING (tenant_id)
+WHERE k.expires_at > clock_timestamp() AND k.expires_at <= clock_timestamp() + :within_s::double precision * interval '1 second'
+    AND k.expires_at - k.created_at >= :lifetime_s_min::double precision * interval '1 second'
+    AND k.revoked_at IS NULL AND t.suspended_at IS NULL;
+
 -- name: add_event(subject, event_id, source, body)!
 -- An event that leaves with the outbox once this transaction is committed.
 -- subject, event_id, source: text

@@ -12,6 +12,7 @@ from odea_contracts.tenants import TenantEvent
 from odea_quota.account_store import AccountStore
 from odea_quota.batcher import Batcher
 from odea_quota.handlers import Handlers
+from odea_quota.lapses import Lapses
 from odea_quota.plan_store import PlanStore
 from odea_quota.reader import Reader
 from odea_quota.settings import QuotaSettings
@@ -61,6 +62,7 @@ async def serve(settings: QuotaSettings, stop: asyncio.Event) -> None:
         stack.push_async_callback(database.stop)
         await stack.enter_async_context(running(batcher.run()))
         await stack.enter_async_context(running(sweeper.run()))
+        await stack.enter_async_context(running(Lapses(database).run()))
         stack.push_async_callback(bus.stop)
         if not await unless(stop, bus.start(before=lambda: until_applied(bus, *durables))):
             return

@@ -185,6 +185,12 @@ SELECT hold_id::text FROM quota.holds WHERE lease_ends_at < now() ORDER BY lease
 SELECT (SELECT count(*) FROM quota.holds) AS open,
     coalesce(extract(epoch FROM clock_timestamp() - (SELECT min(reserved_at) FROM quota.holds)), 0)::float8 AS oldest_s;
 
+-- name: units_lapsing(within_s)$
+-- What is left of all top-ups that lapse soon.
+-- within_s: double precision
+SELECT coalesce(sum(units_left), 0)::bigint FROM quota.topups
+WHERE expires_at > clock_timestamp() AND expires_at <= clock_timestamp() + :within_s::double precision * interval '1 second';
+
 -- name: ensure_partitions()!
 -- The partitions of this month and the next.
 SELECT quota.ensure_partition(clock_timestamp()), quota.ensure_partition(clock_timestamp() + interval '1 month');
