@@ -124,6 +124,18 @@ containers-test *args:
 rollout-test *args:
     uv run pytest --timeout 900 -s tests/deploy/test_rollout.py "$@"
 
+# Let the version before serve on today's schema and beside today's services, under load; needs the repository's history
+[group('cluster')]
+upgrade-test *args:
+    uv run pytest --timeout 900 -s tests/deploy/test_upgrade.py "$@"
+
+# Keep what a service asks of its schema, before a migration is added: just keep-queries quota 0003
+[group('cluster')]
+keep-queries service revision:
+    rm -f tests/contract/earlier/{{service}}/*.sql
+    git show HEAD:services/{{service}}/src/odea_{{service}}/queries.sql >tests/contract/earlier/{{service}}/{{revision}}.sql
+    test {{service}} = synth || git show HEAD:libs/runtime/src/odea_runtime/outbox.sql >>tests/contract/earlier/{{service}}/{{revision}}.sql
+
 # Write the dev overlay's logins of the bus anew, after its rights have changed; --renew makes new seeds, too
 [group('cluster')]
 dev-users *args:

@@ -1,0 +1,419 @@
+-- Named queries of the quota service. Times cross as Unix milliseconds (`_ms`) or microseconds (`_us`).
+
+-- name: find_hold_accounts(hold_ids)
+-- Which accounts open holds take from; these never change, so no lock is needed.
+-- hold_ids: uuid[]
+SELECT DISTINCT unnest(account_ids) AS account_id FROM quota.holds WHERE hold_id = ANY(:hold_ids::uuid[])
+UNION
+SELECT unnest(account_ids) FROM quota.resolutions
+WHERE hold_id = ANY(:hold_ids::uuid[]) AND kind = 'expired' AND resolved_at > now() - interval '32 days';
+
+-- name: lock_balances(account_ids)
+-- The balances that a batch decides on, locked in the order of their ids so that two batches never wait for each other.
+-- account_ids: text[]
+SELECT b.account_id, b.suspended, b."window", b.units_limit, b.requests_per_minute, b.requests_burst, b.in_flight_max,
+    b.text_characters_max, b.models, b.voices, b.soft_limits_percent, b.crossed_percent,
+    (extract(epoch FROM b.window_started_at) * 1000)::bigint AS window_started_at_ms,
+    (extract(epoch FROM b.window_ends_at) * 1000)::bigint AS window_ends_at_ms, b.used, b.held, b.in_flight,
+    b.requests_tat_us
+FROM quota.balances AS b
+WHERE b.account_id = ANY(:account_ids::text[])
+ORDER BY b.account_id
+FOR UPDATE;
+
+-- name: read_clock()$
+-- The time of the decision, taken after the locks: within one account, later decisions have later times.
+SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
+
+-- name: read_batch(account_ids, hold_ids)^
+-- What a batch decides on besides balances, in one look after these are locked: the time, the top-ups that may still
+-- matter, the open holds that it names and how the others ended, the newest end for each. Ends are remembered for 32 days;
+-- only those months' partitions are read. All but the time are JSON arrays or null. Within one account, later decisions
+-- have later times.
+-- account_ids: text[]; hold_ids: uuid[]
+SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us, (
+    SELECT json_agg(t) FROM (
+        SELECT topup_id, account_id, units_left, units_held, (extract(epoch FROM expires_at) * 1000)::bigint AS expires_at_ms
+        FROM quota.topups
+        WHERE account_id = ANY(:account_ids::text[])
+            AND (units_held > 0 OR units_left > 0 AND expires_at > clock_timestamp())
+    ) AS t
+)::text AS topups, (
+    SELECT json_agg(h) FROM (
+        SELECT hold_id, account_ids, units, coalesce(topups, '{}') AS topups,
+            (extract(epoch FROM lease_ends_at) * 1000)::bigint AS lease_ends_at_ms,
+            (extract(epoch FROM reserved_at) * 1000)::bigint AS reserved_at_ms, request_id, tenant_id, key_id
+        FROM quota.holds
+        WHERE hold_id = ANY(:hold_ids::uuid[])
+    ) AS h
+)::text AS holds, (
+    SELECT json_agg(r) FROM (
+        SELECT DISTINCT ON (hold_id) hold_id, kind, late, account_ids, units_held, units_settled,
+            (extract(epoch FROM reserved_at) * 1000)::bigint AS reserved_at_ms, request_id, tenant_id, key_id
+        FROM quota.resolutions
+        WHERE hold_id = ANY(ARRAY(
+                SELECT unnest(:hold_ids::uuid[])
+                EXCEPT SELECT hold_id FROM quota.holds WHERE hold_id = ANY(:hold_ids::uuid[])))
+            AND resolved_at > now() - interval '32 days'
+        ORDER BY hold_id, late DESC, resolved_at DESC
+    ) AS r
+)::text AS resolutions;
+-- name: write_batch(account_ids, used, held, in_flight, requests_tat_us, crossed_percent, window_started_at_ms, window_ends_at_ms, closed, hold_ids, accounts, units, topups, lease_ends_at_ms, reserved_at_ms, request_ids, tenant_ids, key_ids)!
+-- What a batch made of balances, the holds that it ended, which leave the hot table, and those that it opened.
+-- closed: uuid[]; accounts: each new hold's account ids, separated by commas (ids have none); topups: JSON or null
+WITH written AS (
+    UPDATE quota.balances AS b
+    SET used = n.used, held = n.held, in_flight = n.in_flight, requests_tat_us = n.requests_tat_us,
+        -- Where a limit was lowered below what was in use, the ceiling comes down with the use and never goes up.
+        units_ceiling = CASE WHEN b.units_limit IS NULL THEN NULL
+            ELSE greatest(b.units_limit, least(b.units_ceiling, n.used + n.held)) END,
+        crossed_percent = n.crossed_percent, window_started_at = to_timestamp(n.window_started_at_ms / 1000.0),
+        window_ends_at = to_timestamp(n.window_ends_at_ms / 1000.0)
+    FROM unnest(:account_ids::text[], :used::bigint[], :held::bigint[], :in_flight::integer[], :requests_tat_us::bigint[],
+        :crossed_percent::smallint[], :window_started_at_ms::bigint[], :window_ends_at_ms::bigint[])
+        AS n (account_id, used, held, in_flight, requests_tat_us, crossed_percent, window_started_at_ms, window_ends_at_ms)
+    WHERE b.account_id = n.account_id
+), ended AS (
+    DELETE FROM quota.holds WHERE hold_id = ANY(:closed::uuid[])
+)
+INSERT INTO quota.holds (hold_id, account_ids, units, topups, lease_ends_at, reserved_at, request_id, tenant_id, key_id)
+SELECT n.hold_id, string_to_array(n.accounts, ','), n.units, n.topups::jsonb, to_timestamp(n.lease_ends_at_ms / 1000.0),
+    to_timestamp(n.reserved_at_ms / 1000.0), n.request_id, n.tenant_id, n.key_id
+FROM unnest(:hold_ids::uuid[], :accounts::text[], :units::bigint[], :topups::text[], :lease_ends_at_ms::bigint[],
+    :reserved_at_ms::bigint[], :request_ids::text[], :tenant_ids::text[], :key_ids::text[])
+    AS n (hold_id, accounts, units, topups, lease_ends_at_ms, reserved_at_ms, request_id, tenant_id, key_id);
+
+-- name: extend_holds(hold_ids, lease_ends_at_ms, units, topups)!
+-- Later ends of leases, and what is held now. `topups` is JSON or null.
+UPDATE quota.holds AS h
+SET lease_ends_at = to_timestamp(n.lease_ends_at_ms / 1000.0), units = n.units, topups = n.topups::jsonb
+FROM unnest(:hold_ids::uuid[], :lease_ends_at_ms::bigint[], :units::bigint[], :topups::text[])
+    AS n (hold_id, lease_ends_at_ms, units, topups)
+WHERE h.hold_id = n.hold_id;
+
+-- name: record_batch(hold_ids, kinds, late, accounts, units_held, units_settled, outcomes, providers, models, voices, provider_units, reserved_at_ms, request_ids, tenant_ids, key_ids, subjects, event_ids, bodies, now_us, cause_ids, debits, credits, entry_units, usage_tenant_ids, usage_key_ids, usage_units, usage_requests)!
+-- The usage records of a batch with an event for each, its double entries, and what it adds to the days' usage, one
+-- element for each tenant and key.
+WITH n AS (
+    SELECT * FROM unnest(:hold_ids::uuid[], :kinds::text[], :late::boolean[], :accounts::text[], :units_held::bigint[],
+        :units_settled::bigint[], :outcomes::text[], :providers::text[], :models::text[], :voices::text[],
+        :provider_units::bigint[], :reserved_at_ms::bigint[], :request_ids::text[], :tenant_ids::text[], :key_ids::text[],
+        :subjects::text[], :event_ids::uuid[], :bodies::bytea[])
+        AS n (hold_id, kind, late, accounts, units_held, units_settled, outcome, provider, model, voice, provider_units,
+            reserved_at_ms, request_id, tenant_id, key_id, subject, event_id, body)
+), written AS (
+    INSERT INTO quota.resolutions (resolved_at, hold_id, kind, late, account_ids, units_held, units_settled, outcome,
+        provider, model, voice, provider_units, reserved_at, request_id, tenant_id, key_id)
+    SELECT to_timestamp(:now_us / 1000000.0), hold_id, kind, late, string_to_array(accounts, ','), units_held,
+        units_settled, outcome, provider, model, voice, provider_units, to_timestamp(reserved_at_ms / 1000.0), request_id,
+        tenant_id, key_id
+    FROM n
+), entered AS (
+    INSERT INTO quota.entries (at, cause_id, debit, credit, units)
+    SELECT to_timestamp(:now_us / 1000000.0), e.*
+    FROM unnest(:cause_ids::uuid[], :debits::text[], :credits::text[], :entry_units::bigint[])
+        AS e (cause_id, debit, credit, units)
+), counted AS (
+    INSERT INTO quota.usage_days AS u (tenant_id, day, key_id, units, requests)
+    SELECT d.tenant_id, (to_timestamp(:now_us / 1000000.0) AT TIME ZONE 'UTC')::date, d.key_id, d.units, d.requests
+    FROM unnest(:usage_tenant_ids::text[], :usage_key_ids::text[], :usage_units::bigint[], :usage_requests::bigint[])
+        AS d (tenant_id, key_id, units, requests)
+    ORDER BY 1, 2, 3
+    ON CONFLICT (tenant_id, day, key_id)
+    DO UPDATE SET units = u.units + excluded.units, requests = u.requests + excluded.requests
+)
+INSERT INTO quota.outbox (subject, event_id, source, body)
+SELECT subject, event_id, 'odea/quota', body FROM n;
+
+-- name: find_overdue(limit)
+-- Open holds whose lease has ended, the oldest first.
+-- limit: how many at most
+-- `now()` and not the clock, which changes from row to row, so that the index ends the search at the first live lease.
+SELECT hold_id::text FROM quota.holds WHERE lease_ends_at < now() ORDER BY lease_ends_at LIMIT :limit;
+
+-- name: hold_gauges()^
+-- How many holds are open, and how old the oldest is.
+SELECT (SELECT count(*) FROM quota.holds) AS open,
+    coalesce(extract(epoch FROM clock_timestamp() - (SELECT min(reserved_at) FROM quota.holds)), 0)::float8 AS oldest_s;
+
+-- name: ensure_partitions()!
+-- The partitions of this month and the next.
+SELECT quota.ensure_partition(clock_timestamp()), quota.ensure_partition(clock_timestamp() + interval '1 month');
+
+-- name: read_accounts(account_ids)
+-- Accounts with their plans and balances, for reading; no lock.
+-- account_ids: text[]
+SELECT b.account_id, b.suspended, b."window", b.units_limit, b.requests_per_minute, b.requests_burst, b.in_flight_max,
+    b.text_characters_max, b.models, b.voices, b.soft_limits_percent, b.crossed_percent,
+    (extract(epoch FROM b.window_started_at) * 1000)::bigint AS window_started_at_ms,
+    (extract(epoch FROM b.window_ends_at) * 1000)::bigint AS window_ends_at_ms, b.used, b.held, b.in_flight,
+    b.requests_tat_us,
+    a.tenant_id, a.plan, a.overrides::text, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us
+FROM quota.balances AS b JOIN quota.accounts AS a USING (account_id)
+WHERE b.account_id = ANY(:account_ids::text[])
+ORDER BY b.account_id;
+
+-- name: set_plan(name, units, window, requests_per_minute, requests_burst, in_flight_max, text_characters_max, models, voices, soft_limits_percent)!
+-- Create a plan or change its limits.
+INSERT INTO quota.plans (name, units, "window", requests_per_minute, requests_burst, in_flight_max, text_characters_max, models, voices,
+    soft_limits_percent)
+VALUES (:name, :units, :window, :requests_per_minute, :requests_burst, :in_flight_max, :text_characters_max, :models,
+    :voices, :soft_limits_percent)
+ON CONFLICT (name) DO UPDATE SET units = excluded.units, "window" = excluded."window",
+    requests_per_minute = excluded.requests_per_minute, requests_burst = excluded.requests_burst,
+    in_flight_max = excluded.in_flight_max, text_characters_max = excluded.text_characters_max,
+    models = excluded.models, voices = excluded.voices, soft_limits_percent = excluded.soft_limits_percent,
+    updated_at = clock_timestamp();
+
+-- name: get_plan(name)^
+-- One plan.
+SELECT name, units, "window", requests_per_minute, requests_burst, in_flight_max, text_characters_max, models, voices,
+    soft_limits_percent
+FROM quota.plans WHERE name = :name;
+
+-- name: share_plan(name)$
+-- The kind of window of a plan that is about to be applied to an account: nobody changes the plan until that is done.
+SELECT "window" FROM quota.plans WHERE name = :name FOR SHARE;
+
+-- name: list_plans()
+-- All plans.
+SELECT name, units, "window", requests_per_minute, requests_burst, in_flight_max, text_characters_max, models, voices,
+    soft_limits_percent
+FROM quota.plans ORDER BY name;
+
+-- name: lock_plan_balances(plan, account_id)
+-- The balances of a plan's accounts, or of one account, locked in the order of their ids.
+-- plan: text or null; account_id: text or null
+SELECT b.account_id
+FROM quota.balances AS b
+WHERE b.account_id = ANY(ARRAY(
+    SELECT account_id FROM quota.accounts WHERE plan = :plan::text UNION ALL SELECT :account_id::text))
+ORDER BY b.account_id
+FOR UPDATE;
+
+-- name: apply_plan(account_ids, now_us, window_ends_at_ms)!
+-- Copy a plan's limits and each account's overrides into balances. What is used or held stays so, even above a lowered
+-- limit. Where the kind of window changes, it ends at `window_ends_at_ms`; what was used counts on, so the start stays
+-- where it was. A window that has ended without anybody calling counts no more, whatever the next one is. Requests that
+-- were let through ahead of a slower rate fill the new rate's burst at most.
+WITH limits AS (
+    SELECT a.account_id, p."window", p.text_characters_max, p.models, p.voices, p.soft_limits_percent,
+        coalesce(b.window_ends_at <= to_timestamp(:now_us / 1000000.0), false) AS ended,
+        CASE WHEN a.overrides ? 'units' THEN (a.overrides ->> 'units')::bigint ELSE p.units END AS units,
+        CASE WHEN a.overrides ? 'requests_per_minute' THEN (a.overrides ->> 'requests_per_minute')::integer
+            ELSE p.requests_per_minute END AS requests_per_minute,
+        CASE WHEN a.overrides ? 'requests_burst' THEN (a.overrides ->> 'requests_burst')::integer
+            ELSE p.requests_burst END AS requests_burst,
+        CASE WHEN a.overrides ? 'in_flight_max' THEN (a.overrides ->> 'in_flight_max')::integer
+            ELSE p.in_flight_max END AS in_flight_max
+    FROM quota.accounts AS a JOIN quota.plans AS p ON p.name = a.plan JOIN quota.balances AS b USING (account_id)
+    WHERE a.account_id = ANY(:account_ids::text[])
+)
+UPDATE quota.balances AS b
+SET units_limit = l.units,
+    units_ceiling = CASE WHEN l.units IS NULL THEN NULL
+        ELSE greatest(l.units, CASE WHEN l.ended THEN 0 ELSE b.used END + b.held) END,
+    used = CASE WHEN l.ended THEN 0 ELSE b.used END,
+    crossed_percent = CASE WHEN l.ended THEN 0 ELSE b.crossed_percent END,
+    requests_tat_us = CASE WHEN l.requests_per_minute IS NULL THEN b.requests_tat_us
+        ELSE least(b.requests_tat_us,
+            :now_us::bigint + ceil(60000000.0 / l.requests_per_minute)::bigint * l.requests_burst) END,
+    requests_per_minute = l.requests_per_minute, requests_burst = l.requests_burst, in_flight_max = l.in_flight_max,
+    text_characters_max = l.text_characters_max, models = l.models, voices = l.voices,
+    soft_limits_percent = l.soft_limits_percent,
+    -- Nothing was charged since the end of a window that has ended, or the next one would have begun.
+    window_started_at = CASE WHEN l.ended THEN b.window_ends_at ELSE b.window_started_at END,
+    window_ends_at = CASE WHEN b."window" = l."window" AND NOT l.ended THEN b.window_ends_at
+        ELSE to_timestamp(:window_ends_at_ms / 1000.0) END,
+    "window" = l."window"
+FROM limits AS l
+WHERE b.account_id = l.account_id;
+
+-- name: open_account(account_id, tenant_id, plan, window_started_at_ms, window_ends_at_ms)!
+-- A new account under a plan. The outcome of a second attempt is decided by the key.
+WITH opened AS (
+    INSERT INTO quota.accounts (account_id, tenant_id, plan) VALUES (:account_id, :tenant_id, :plan)
+    ON CONFLICT (account_id) DO NOTHING
+    RETURNING account_id, plan
+)
+INSERT INTO quota.balances (account_id, "window", units_limit, units_ceiling, requests_per_minute, requests_burst,
+    in_flight_max, text_characters_max, models, voices, soft_limits_percent, window_started_at, window_ends_at)
+SELECT opened.account_id, p."window", p.units, p.units, p.requests_per_minute, p.requests_burst, p.in_flight_max,
+    p.text_characters_max, p.models, p.voices, p.soft_limits_percent, to_timestamp(:window_started_at_ms / 1000.0),
+    to_timestamp(:window_ends_at_ms / 1000.0)
+FROM opened JOIN quota.plans AS p ON p.name = opened.plan;
+
+-- name: move_account(plan, overrides, account_id, tenant_id)!
+-- Put an account under another plan and, unless null, give it other overrides.
+UPDATE quota.accounts SET plan = :plan, overrides = coalesce(:overrides::text::jsonb, overrides)
+WHERE account_id = :account_id AND tenant_id = :tenant_id;
+
+-- name: find_topups(account_ids)
+-- Top-ups that may still matter to accounts: those with units left or held. Locked by the lock on their account.
+-- account_ids: text[]
+SELECT topup_id::text, account_id, units_left, units_held,
+    (extract(epoch FROM expires_at) * 1000)::bigint AS expires_at_ms
+FROM quota.topups
+WHERE account_id = ANY(:account_ids::text[])
+    AND (units_held > 0 OR units_left > 0 AND expires_at > clock_timestamp());
+
+-- name: write_topups(topup_ids, units_left, units_held)!
+-- What a batch made of top-ups.
+UPDATE quota.topups AS t
+SET units_left = n.units_left, units_held = n.units_held
+FROM unnest(:topup_ids::uuid[], :units_left::bigint[], :units_held::bigint[]) AS n (topup_id, units_left, units_held)
+WHERE t.topup_id = n.topup_id;
+
+-- name: write_entries(now_us, cause_ids, debits, credits, entry_units)!
+-- Double entries.
+INSERT INTO quota.entries (at, cause_id, debit, credit, units)
+SELECT to_timestamp(:now_us / 1000000.0), n.*
+FROM unnest(:cause_ids::uuid[], :debits::text[], :credits::text[], :entry_units::bigint[]) AS n (cause_id, debit, credit, units);
+
+-- name: write_events(subjects, event_ids, bodies)!
+-- Events beside those of resolutions.
+INSERT INTO quota.outbox (subject, event_id, source, body)
+SELECT n.subject, n.event_id, 'odea/quota', n.body
+FROM unnest(:subjects::text[], :event_ids::uuid[], :bodies::bytea[]) AS n (subject, event_id, body);
+
+-- name: read_usage_days(tenant_id, first_day, days, key_id, limit)
+-- A tenant's usage day by day and key by key.
+-- key_id: text or null for all; limit: how many rows at most
+SELECT day::text, key_id, units, requests
+FROM quota.usage_days
+WHERE tenant_id = :tenant_id AND day >= :first_day::date AND day < :first_day::date + :days::integer
+    AND (:key_id::text IS NULL OR key_id = :key_id::text)
+ORDER BY day, key_id
+LIMIT :limit;
+
+-- name: set_suspended(suspended, account_id)!
+-- Suspend or resume an account.
+UPDATE quota.balances SET suspended = :suspended WHERE account_id = :account_id;
+
+-- name: add_topup(topup_id, account_id, units, expires_at_ms)!
+-- A top-up, unless there is one with this id.
+INSERT INTO quota.topups (topup_id, account_id, units, units_left, expires_at)
+VALUES (:topup_id::uuid, :account_id, :units, :units, to_timestamp(:expires_at_ms / 1000.0))
+ON CONFLICT (topup_id) DO NOTHING;
+
+-- name: is_same_topup(topup_id, account_id, units, expires_at_ms)$
+-- Whether a top-up is what a repeated command says.
+SELECT account_id = :account_id AND units = :units AND expires_at = to_timestamp(:expires_at_ms / 1000.0)
+FROM quota.topups WHERE topup_id = :topup_id::uuid;
+
+-- name: audit_balances()
+-- Accounts whose stored balance differs from what open holds and the ledger say, or exceeds its ceiling.
+WITH parts AS (
+    SELECT h.hold_id, t.account_id, sum(p.value::bigint) AS units
+    FROM quota.holds AS h, jsonb_each_text(h.topups) AS p (topup_id, value)
+    JOIN quota.topups AS t ON t.topup_id = p.topup_id::uuid
+    GROUP BY 1, 2
+), open AS (
+    SELECT a.account_id, sum(h.units - coalesce(parts.units, 0)) AS held, count(*) AS in_flight
+    FROM quota.holds AS h
+    CROSS JOIN LATERAL unnest(h.account_ids) AS a (account_id)
+    LEFT JOIN parts ON parts.hold_id = h.hold_id AND parts.account_id = a.account_id
+    GROUP BY 1
+), charged AS (
+    SELECT b.account_id, sum(e.units) AS used
+    FROM quota.balances AS b JOIN quota.entries AS e ON e.debit = b.account_id AND e.at >= b.window_started_at
+    GROUP BY 1
+)
+SELECT b.account_id AS subject,
+    format('used %s, ledger %s; held %s, holds %s; in flight %s, holds %s; ceiling %s', b.used, coalesce(c.used, 0),
+        b.held, coalesce(o.held, 0), b.in_flight, coalesce(o.in_flight, 0), b.units_ceiling) AS difference
+FROM quota.balances AS b LEFT JOIN open AS o USING (account_id) LEFT JOIN charged AS c USING (account_id)
+WHERE (b.used, b.held, b.in_flight) <> (coalesce(c.used, 0), coalesce(o.held, 0), coalesce(o.in_flight, 0))
+    OR b.used + b.held > b.units_ceiling
+ORDER BY 1;
+
+-- name: audit_topups()
+-- Top-ups whose stored units differ from what open holds and the ledger say.
+WITH held AS (
+    SELECT p.topup_id::uuid AS topup_id, sum(p.value::bigint) AS units
+    FROM quota.holds AS h, jsonb_each_text(h.topups) AS p (topup_id, value)
+    GROUP BY 1
+), used AS (
+    SELECT substr(debit, 7)::uuid AS topup_id, sum(units) AS units
+    FROM quota.entries WHERE debit LIKE 'topup:%' GROUP BY 1
+), given AS (
+    SELECT substr(credit, 7)::uuid AS topup_id, sum(units) AS units
+    FROM quota.entries WHERE credit LIKE 'topup:%' GROUP BY 1
+)
+SELECT t.topup_id::text AS subject,
+    format('given %s, ledger %s; held %s, holds %s; used %s, ledger %s', t.units, coalesce(g.units, 0), t.units_held,
+        coalesce(h.units, 0), t.units - t.units_left - t.units_held, coalesce(u.units, 0)) AS difference
+FROM quota.topups AS t LEFT JOIN held AS h USING (topup_id) LEFT JOIN used AS u USING (topup_id)
+    LEFT JOIN given AS g USING (topup_id)
+WHERE (t.units, t.units_held, t.units - t.units_left - t.units_held)
+    <> (coalesce(g.units, 0), coalesce(h.units, 0), coalesce(u.units, 0))
+ORDER BY 1;
+
+-- name: audit_charges()
+-- Settled holds whose entries do not add up to what was settled, by the tenant's account and by the key's if it has one,
+-- and entries that no settled hold explains.
+WITH settled AS (
+    SELECT hold_id, sum(units_settled) AS units, sum(units_settled * (cardinality(account_ids) - 1)) AS key_units
+    FROM quota.resolutions WHERE kind = 'settled' GROUP BY 1
+), paid AS (
+    SELECT cause_id AS hold_id, coalesce(sum(units) FILTER (WHERE credit LIKE 'provider:%'), 0) AS units,
+        coalesce(sum(units) FILTER (WHERE credit NOT LIKE 'provider:%'), 0) AS key_units
+    FROM quota.entries WHERE credit NOT LIKE 'topup:%' GROUP BY 1
+)
+SELECT hold_id::text AS subject,
+    format('settled %s, ledger %s; by the key %s, ledger %s', coalesce(s.units, 0), coalesce(p.units, 0),
+        coalesce(s.key_units, 0), coalesce(p.key_units, 0)) AS difference
+FROM settled AS s FULL JOIN paid AS p USING (hold_id)
+WHERE (coalesce(s.units, 0), coalesce(s.key_units, 0)) <> (coalesce(p.units, 0), coalesce(p.key_units, 0))
+ORDER BY 1;
+
+-- name: audit_endings()
+-- Holds that ended more than once without being a late settlement, or that are open and ended.
+SELECT r.hold_id::text AS subject, format('%s endings, open: %s', count(*), bool_or(h.hold_id IS NOT NULL)) AS difference
+FROM quota.resolutions AS r LEFT JOIN quota.holds AS h USING (hold_id)
+GROUP BY r.hold_id
+HAVING count(*) - count(*) FILTER (WHERE r.late) > 1 OR count(*) FILTER (WHERE r.late) > 1
+    OR bool_or(h.hold_id IS NOT NULL)
+ORDER BY 1;
+
+-- name: audit_usage_days()
+-- Days on which a key's usage differs from its settled holds.
+WITH days AS (
+    SELECT tenant_id, (resolved_at AT TIME ZONE 'UTC')::date AS day, key_id, sum(units_settled) AS units,
+        count(*) AS requests
+    FROM quota.resolutions WHERE kind = 'settled' GROUP BY 1, 2, 3
+)
+SELECT tenant_id || ' ' || day || ' ' || key_id AS subject,
+    format('shown %s in %s requests, settled %s in %s', coalesce(u.units, 0), coalesce(u.requests, 0),
+        coalesce(d.units, 0), coalesce(d.requests, 0)) AS difference
+FROM days AS d FULL JOIN quota.usage_days AS u USING (tenant_id, day, key_id)
+WHERE (coalesce(u.units, 0), coalesce(u.requests, 0)) <> (coalesce(d.units, 0), coalesce(d.requests, 0))
+ORDER BY 1;
+
+-- The outbox lives in each service's own schema, which the connection's search_path names.
+
+-- name: take_outbox(limit)
+-- The oldest events that have not been handed over, in the order in which they were written.
+-- limit: how many at most
+SELECT id, subject, event_id, source, body, created_at
+FROM outbox
+ORDER BY id
+LIMIT :limit;
+
+-- name: forget_outbox(ids)!
+-- Events that JetStream has acknowledged.
+-- ids: bigint[]
+DELETE FROM outbox WHERE id = ANY(:ids::bigint[]);
+
+-- name: outbox_lag()^
+-- How many events wait, and for how long the oldest has.
+SELECT count(*) AS waiting, coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8 AS oldest_s
+FROM outbox;
+
+-- name: lead_relay()$
+-- True for the one session of all replicas that relays; it keeps the lock as long as it lives.
+SELECT pg_try_advisory_lock(hashtextextended('odea outbox of ' || current_schema(), 0));
+
+-- name: resign_relay()$
+-- Give up what `lead_relay` took.
+SELECT pg_advisory_unlock(hashtextextended('odea outbox of ' || current_schema(), 0));
