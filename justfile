@@ -131,10 +131,10 @@ upgrade-test *args:
 
 # Keep what a service asks of its schema, before a migration is added: just keep-queries quota 0003
 [group('cluster')]
-keep-queries service revision:
+keep-queries service revision commit="HEAD":
     rm -f tests/contract/earlier/{{service}}/*.sql
-    git show HEAD:services/{{service}}/src/odea_{{service}}/queries.sql >tests/contract/earlier/{{service}}/{{revision}}.sql
-    test {{service}} = synth || git show HEAD:libs/runtime/src/odea_runtime/outbox.sql >>tests/contract/earlier/{{service}}/{{revision}}.sql
+    git show {{commit}}:services/{{service}}/src/odea_{{service}}/queries.sql >tests/contract/earlier/{{service}}/{{revision}}.sql
+    test {{service}} = synth || git show {{commit}}:libs/runtime/src/odea_runtime/outbox.sql >>tests/contract/earlier/{{service}}/{{revision}}.sql
 
 # Write the dev overlay's logins of the bus anew, after its rights have changed; --renew makes new seeds, too
 [group('cluster')]

@@ -1,12 +1,14 @@
 -- Named queries of the quota service. Times cross as Unix milliseconds (`_ms`) or microseconds (`_us`).
 
--- name: find_hold_accounts(hold_ids)
--- Which accounts open holds take from; these never change, so no lock is needed.
--- hold_ids: uuid[]
+-- name: find_hold_accounts(hold_ids, write_off_ids)
+-- Which accounts holds take from that may yet change: open ones, expired ones, and any that is to be written off. These
+-- never change, so no lock is needed.
+-- hold_ids: uuid[]; write_off_ids: uuid[]
 SELECT DISTINCT unnest(account_ids) AS account_id FROM quota.holds WHERE hold_id = ANY(:hold_ids::uuid[])
 UNION
 SELECT unnest(account_ids) FROM quota.resolutions
-WHERE hold_id = ANY(:hold_ids::uuid[]) AND kind = 'expired' AND resolved_at > now() - interval '32 days';
+WHERE hold_id = ANY(:hold_ids::uuid[]) AND (kind = 'expired' OR hold_id = ANY(:write_off_ids::uuid[]))
+    AND resolved_at > now() - interval '32 days';
 
 -- name: lock_balances(account_ids)
 -- The balances that a batch decides on, locked in the order of their ids so that two batches never wait for each other.
@@ -49,6 +51,7 @@ SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us, (
 )::text AS holds, (
     SELECT json_agg(r) FROM (
         SELECT DISTINCT ON (hold_id) hold_id, kind, late, account_ids, units_held, units_settled,
+            (extract(epoch FROM resolved_at) * 1000000)::bigint AS resolved_at_us,
             (extract(epoch FROM reserved_at) * 1000)::bigint AS reserved_at_ms, request_id, tenant_id, key_id
         FROM quota.resolutions
         WHERE hold_id = ANY(ARRAY(
@@ -58,6 +61,7 @@ SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us, (
         ORDER BY hold_id, late DESC, resolved_at DESC
     ) AS r
 )::text AS resolutions;
+
 -- name: write_batch(account_ids, used, held, in_flight, requests_tat_us, crossed_percent, window_started_at_ms, window_ends_at_ms, closed, hold_ids, accounts, units, topups, lease_ends_at_ms, reserved_at_ms, request_ids, tenant_ids, key_ids)!
 -- What a batch made of balances, the holds that it ended, which leave the hot table, and those that it opened.
 -- closed: uuid[]; accounts: each new hold's account ids, separated by commas (ids have none); topups: JSON or null
@@ -121,6 +125,51 @@ WITH n AS (
     ORDER BY 1, 2, 3
     ON CONFLICT (tenant_id, day, key_id)
     DO UPDATE SET units = u.units + excluded.units, requests = u.requests + excluded.requests
+)
+INSERT INTO quota.outbox (subject, event_id, source, body)
+SELECT subject, event_id, 'odea/quota', body FROM n;
+
+-- name: find_reversals(hold_ids)
+-- What was taken back of holds that had been settled.
+-- hold_ids: uuid[]
+SELECT hold_id::text, units FROM quota.reversals WHERE hold_id = ANY(:hold_ids::uuid[]);
+
+-- name: find_charges(hold_ids)
+-- What settled holds were charged to, as entries of the ledger; none of these was taken back.
+-- hold_ids: uuid[]
+SELECT cause_id::text, debit, credit, units FROM quota.entries
+WHERE cause_id = ANY(:hold_ids::uuid[]) AND at > now() - interval '32 days';
+
+-- name: find_spent_topups(hold_ids)
+-- The top-ups that settled holds were charged to, with or without units left. Locked by the lock on their account.
+-- hold_ids: uuid[]
+SELECT t.topup_id::text, t.account_id, t.units_left, t.units_held,
+    (extract(epoch FROM t.expires_at) * 1000)::bigint AS expires_at_ms
+FROM quota.topups AS t
+WHERE t.topup_id IN (SELECT substr(e.debit, 7)::uuid FROM quota.entries AS e
+    WHERE e.cause_id = ANY(:hold_ids::uuid[]) AND e.at > now() - interval '32 days' AND e.debit LIKE 'topup:%');
+
+-- name: write_reversals(hold_ids, charged_at_us, accounts, units, request_ids, tenant_ids, key_ids, subjects, event_ids, bodies, now_us)!
+-- Charges that were taken back; the days on which they were used know them no more. With an event for each.
+WITH n AS (
+    SELECT * FROM unnest(:hold_ids::uuid[], :charged_at_us::bigint[], :accounts::text[], :units::bigint[],
+        :request_ids::text[], :tenant_ids::text[], :key_ids::text[], :subjects::text[], :event_ids::uuid[],
+        :bodies::bytea[])
+        AS n (hold_id, charged_at_us, accounts, units, request_id, tenant_id, key_id, subject, event_id, body)
+), written AS (
+    INSERT INTO quota.reversals (hold_id, reversed_at, charged_at, account_ids, units, request_id, tenant_id, key_id)
+    -- The clock may have been set back since, by another server that has taken over.
+    SELECT hold_id, greatest(to_timestamp(:now_us / 1000000.0), to_timestamp(charged_at_us / 1000000.0)),
+        to_timestamp(charged_at_us / 1000000.0), string_to_array(accounts, ','), units, request_id, tenant_id, key_id
+    FROM n
+), taken_back AS (
+    UPDATE quota.usage_days AS u SET units = u.units - d.units
+    FROM (
+        SELECT tenant_id, (to_timestamp(charged_at_us / 1000000.0) AT TIME ZONE 'UTC')::date AS day, key_id,
+            sum(units) AS units
+        FROM n GROUP BY 1, 2, 3
+    ) AS d
+    WHERE (u.tenant_id, u.day, u.key_id) = (d.tenant_id, d.day, d.key_id)
 )
 INSERT INTO quota.outbox (subject, event_id, source, body)
 SELECT subject, event_id, 'odea/quota', body FROM n;
@@ -315,8 +364,11 @@ WITH parts AS (
     LEFT JOIN parts ON parts.hold_id = h.hold_id AND parts.account_id = a.account_id
     GROUP BY 1
 ), charged AS (
-    SELECT b.account_id, sum(e.units) AS used
+    -- What was taken back counts no more, in whatever window it was charged.
+    SELECT b.account_id, sum(e.units) - coalesce(sum(back.units), 0) AS used
     FROM quota.balances AS b JOIN quota.entries AS e ON e.debit = b.account_id AND e.at >= b.window_started_at
+    LEFT JOIN (quota.reversals AS v JOIN quota.entries AS back ON back.cause_id = v.hold_id)
+        ON (back.cause_id, back.debit, back.credit) = (e.cause_id, e.credit, e.debit)
     GROUP BY 1
 )
 SELECT b.account_id AS subject,
@@ -334,11 +386,16 @@ WITH held AS (
     FROM quota.holds AS h, jsonb_each_text(h.topups) AS p (topup_id, value)
     GROUP BY 1
 ), used AS (
-    SELECT substr(debit, 7)::uuid AS topup_id, sum(units) AS units
-    FROM quota.entries WHERE debit LIKE 'topup:%' GROUP BY 1
+    SELECT topup_id, sum(units) AS units
+    FROM (
+        SELECT substr(debit, 7)::uuid AS topup_id, units FROM quota.entries WHERE debit LIKE 'topup:%'
+        UNION ALL
+        SELECT substr(credit, 7)::uuid, -units FROM quota.entries WHERE credit LIKE 'topup:%' AND debit <> 'operator'
+    ) AS part
+    GROUP BY 1
 ), given AS (
     SELECT substr(credit, 7)::uuid AS topup_id, sum(units) AS units
-    FROM quota.entries WHERE credit LIKE 'topup:%' GROUP BY 1
+    FROM quota.entries WHERE credit LIKE 'topup:%' AND debit = 'operator' GROUP BY 1
 )
 SELECT t.topup_id::text AS subject,
     format('given %s, ledger %s; held %s, holds %s; used %s, ledger %s', t.units, coalesce(g.units, 0), t.units_held,
@@ -351,20 +408,28 @@ ORDER BY 1;
 
 -- name: audit_charges()
 -- Settled holds whose entries do not add up to what was settled, by the tenant's account and by the key's if it has one,
--- and entries that no settled hold explains.
+-- or to what was taken back of it, and entries that no settled hold explains.
 WITH settled AS (
     SELECT hold_id, sum(units_settled) AS units, sum(units_settled * (cardinality(account_ids) - 1)) AS key_units
     FROM quota.resolutions WHERE kind = 'settled' GROUP BY 1
+), reversed AS (
+    SELECT hold_id, units, units * (cardinality(account_ids) - 1) AS key_units FROM quota.reversals
 ), paid AS (
     SELECT cause_id AS hold_id, coalesce(sum(units) FILTER (WHERE credit LIKE 'provider:%'), 0) AS units,
-        coalesce(sum(units) FILTER (WHERE credit NOT LIKE 'provider:%'), 0) AS key_units
-    FROM quota.entries WHERE credit NOT LIKE 'topup:%' GROUP BY 1
+        coalesce(sum(units) FILTER (WHERE credit LIKE 'budget:%'), 0) AS key_units,
+        coalesce(sum(units) FILTER (WHERE debit LIKE 'provider:%'), 0) AS units_back,
+        coalesce(sum(units) FILTER (WHERE debit LIKE 'budget:%'), 0) AS key_units_back
+    FROM quota.entries WHERE debit <> 'operator' GROUP BY 1
 )
 SELECT hold_id::text AS subject,
-    format('settled %s, ledger %s; by the key %s, ledger %s', coalesce(s.units, 0), coalesce(p.units, 0),
-        coalesce(s.key_units, 0), coalesce(p.key_units, 0)) AS difference
-FROM settled AS s FULL JOIN paid AS p USING (hold_id)
-WHERE (coalesce(s.units, 0), coalesce(s.key_units, 0)) <> (coalesce(p.units, 0), coalesce(p.key_units, 0))
+    format('settled %s, ledger %s; by the key %s, ledger %s; taken back %s, ledger %s; by the key %s, ledger %s',
+        coalesce(s.units, 0), coalesce(p.units, 0), coalesce(s.key_units, 0), coalesce(p.key_units, 0),
+        coalesce(v.units, 0), coalesce(p.units_back, 0), coalesce(v.key_units, 0), coalesce(p.key_units_back, 0)
+    ) AS difference
+FROM settled AS s FULL JOIN paid AS p USING (hold_id) FULL JOIN reversed AS v USING (hold_id)
+WHERE (coalesce(s.units, 0), coalesce(s.key_units, 0), coalesce(v.units, 0), coalesce(v.key_units, 0))
+    <> (coalesce(p.units, 0), coalesce(p.key_units, 0), coalesce(p.units_back, 0), coalesce(p.key_units_back, 0))
+    OR coalesce(v.units, 0) NOT IN (0, coalesce(s.units, 0))
 ORDER BY 1;
 
 -- name: audit_endings()
@@ -377,11 +442,16 @@ HAVING count(*) - count(*) FILTER (WHERE r.late) > 1 OR count(*) FILTER (WHERE r
 ORDER BY 1;
 
 -- name: audit_usage_days()
--- Days on which a key's usage differs from its settled holds.
+-- Days on which a key's usage differs from its settled holds, less what was taken back.
 WITH days AS (
-    SELECT tenant_id, (resolved_at AT TIME ZONE 'UTC')::date AS day, key_id, sum(units_settled) AS units,
-        count(*) AS requests
-    FROM quota.resolutions WHERE kind = 'settled' GROUP BY 1, 2, 3
+    SELECT tenant_id, day, key_id, sum(units) AS units, sum(requests) AS requests
+    FROM (
+        SELECT tenant_id, (resolved_at AT TIME ZONE 'UTC')::date AS day, key_id, units_settled AS units, 1 AS requests
+        FROM quota.resolutions WHERE kind = 'settled'
+        UNION ALL
+        SELECT tenant_id, (charged_at AT TIME ZONE 'UTC')::date, key_id, -units, 0 FROM quota.reversals
+    ) AS part
+    GROUP BY 1, 2, 3
 )
 SELECT tenant_id || ' ' || day || ' ' || key_id AS subject,
     format('shown %s in %s requests, settled %s in %s', coalesce(u.units, 0), coalesce(u.requests, 0),
@@ -389,7 +459,6 @@ SELECT tenant_id || ' ' || day || ' ' || key_id AS subject,
 FROM days AS d FULL JOIN quota.usage_days AS u USING (tenant_id, day, key_id)
 WHERE (coalesce(u.units, 0), coalesce(u.requests, 0)) <> (coalesce(d.units, 0), coalesce(d.requests, 0))
 ORDER BY 1;
-
 -- The outbox lives in each service's own schema, which the connection's search_path names.
 
 -- name: take_outbox(limit)
@@ -406,9 +475,11 @@ LIMIT :limit;
 DELETE FROM outbox WHERE id = ANY(:ids::bigint[]);
 
 -- name: outbox_lag()^
--- How many events wait, and for how long the oldest has.
-SELECT count(*) AS waiting, coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8 AS oldest_s
-FROM outbox;
+-- How many events wait, and for how long the oldest has. Events leave in the order of their ids, so the ends of the index
+-- tell; counting rows would take longer the more there are, and at some millions longer than a statement may.
+SELECT coalesce((SELECT max(id) FROM outbox) - oldest.id + 1, 0) AS waiting,
+    coalesce(extract(epoch FROM clock_timestamp() - oldest.created_at), 0)::float8 AS oldest_s
+FROM (VALUES (0)) AS one (row) LEFT JOIN LATERAL (SELECT id, created_at FROM outbox ORDER BY id LIMIT 1) AS oldest ON true;
 
 -- name: lead_relay()$
 -- True for the one session of all replicas that relays; it keeps the lock as long as it lives.
