@@ -12,6 +12,7 @@ WORLD: Final = "the world"
 PRIVATE: Final = "private networks"
 EDGE: Final = "namespaces of the edge"
 MONITORING: Final = "namespaces of monitoring"
+TRACES: Final = "namespaces of the trace collector"
 NAMES: Final = "names"
 OPS: Final = {(MONITORING, service, 9090) for service in ("gateway", "keys", "quota", "synth")}
 BUS: Final = {(who, "nats", 4222) for who in ("gateway", "installer", "keys", "quota", "synth")}
@@ -24,11 +25,16 @@ EXPECTED: Final = {
     | {("nats", "nats", 6222), ("backup", "nats", 4222)},
 }
 Flow = tuple[str, str, int]
+NAMESPACES: Final = {
+    ("odea.dev/edge", "allowed"): EDGE,
+    ("odea.dev/monitoring", "allowed"): MONITORING,
+    ("odea.dev/traces", "allowed"): TRACES,
+}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_the_flows_are_those_of_the_design(overlay: str) -> None:
-    assert set(_flows(overlay)) == EXPECTED[overlay.partition("-")[0]]
+    assert set(flows(overlay)) == EXPECTED[overlay.partition("-")[0]]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -40,12 +46,12 @@ def test_nobody_is_forgotten(overlay: str) -> None:
     assert [port["port"] for spec in names for rule in spec["egress"] for port in rule["ports"]] == [53, 53]
 
 
-def _flows(overlay: str) -> Iterator[Flow]:
+def flows(overlay: str) -> Iterator[Flow]:
     """Who may open which connection: what both its ends allow, and what crosses the cluster's border."""
     pods = {str(pod_labels(one)["app.kubernetes.io/component"]): one for one in workloads(overlay)}
     out, into = _allowed(overlay, pods, "Egress"), _allowed(overlay, pods, "Ingress")
     for source, target, port in out:
-        if target in {WORLD, PRIVATE} or (target in pods and (source, target, port) in into):
+        if target in {WORLD, PRIVATE, TRACES} or (target in pods and (source, target, port) in into):
             yield source, target, port
     for source, target, port in into:
         if source not in pods:
@@ -91,7 +97,7 @@ def _peers(pods: Mapping[str, Object], peers: Iterable[Mapping[str, Any]]) -> It
             yield WORLD if whole else PRIVATE
         else:
             (label,) = peer["namespaceSelector"]["matchLabels"].items()
-            yield {("odea.dev/edge", "allowed"): EDGE, ("odea.dev/monitoring", "allowed"): MONITORING}[label]
+            yield NAMESPACES[label]
 
 
 def _number(workload: Object | None, port: int | str) -> int:
