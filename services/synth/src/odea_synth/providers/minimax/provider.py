@@ -5,7 +5,7 @@ from contextlib import aclosing
 from typing import Final
 from urllib.parse import urlsplit
 
-import httpx
+import aiohttp
 import structlog
 
 from odea_contracts.synth import TimestampKind, Timing
@@ -20,13 +20,14 @@ from odea_synth.providers.minimax.voices import read_voices
 from odea_synth.providers.units import likely_units, most_units
 from odea_synth.providers.upstream import (
     Slots,
+    UpstreamClient,
     broken,
-    open_client,
     read_body,
     upstream_faults,
 )
 from odea_synth.providers.voicelist import VoiceList
 
+_log = structlog.get_logger()
 _VOICES_BYTES_MAX: Final = 8 * 1024 * 1024
 
 
@@ -44,16 +45,16 @@ class MiniMaxProvider:
         self._credentials = Credentials(options.name, options.credentials)
         self._slots = Slots(options.upstream)
         self._voices = VoiceList(self._list_voices, ttl_s=options.voices_ttl_s, voices_max=options.voices_max)
-        self._client: httpx.AsyncClient | None = None
+        self._client: UpstreamClient | None = None
 
     async def start(self) -> None:
         """See `Provider`. Nothing is asked of MiniMax yet, so that its trouble keeps nobody from starting."""
-        self._client = open_client(self._options.base_url, self._options.upstream)
+        self._client = UpstreamClient(self._options.base_url, self._options.upstream)
 
     async def close(self) -> None:
         """See `Provider`."""
         if self._client:
-            await self._client.aclose()
+            await self._client.close()
 
     async def voices(self) -> tuple[Voice, ...]:
         """See `Provider`. A voice that is not in the list may speak all the same."""
@@ -82,15 +83,17 @@ class MiniMaxProvider:
 
     async def _speak(self, request: T2aRequest, utterance: Utterance, credential: Credential) -> AsyncGenerator[Chunk]:
         likely = likely_units(request.text)
-        asked = self._opened().stream(
-            "POST", "/v1/t2a_v2", content=request.body, headers=_headers(credential), params=self._params()
+        asked = self._opened().ask(
+            "POST", "/v1/t2a_v2", body=request.body, headers=_headers(credential), params=self._params()
         )
         with upstream_faults(billed_units=lambda: likely):
             async with asked as response, aclosing(self._chunks(response, utterance, likely)) as chunks:
                 async for chunk in chunks:
                     yield chunk
 
-    async def _chunks(self, response: httpx.Response, utterance: Utterance, likely: int) -> AsyncGenerator[Chunk]:
+    async def _chunks(
+        self, response: aiohttp.ClientResponse, utterance: Utterance, likely: int
+    ) -> AsyncGenerator[Chunk]:
         heard_bytes, last = 0, None
         try:
             async with aclosing(read_answers(response, self._options)) as answers:
@@ -115,9 +118,7 @@ class MiniMaxProvider:
             error.billed_units = likely
             error.trace_id = trace_of(response, last)
             raise
-        structlog.get_logger().info(
-            "MiniMax has spoken", provider=self.name, trace_id=trace_of(response, last), provider_units=usage
-        )
+        _log.debug("MiniMax has spoken", provider=self.name, trace_id=trace_of(response, last), provider_units=usage)
         yield Chunk(audio=b"", billed_units=units, timings=timings)
 
     async def _timings(self, last: Answer | None, kind: TimestampKind) -> tuple[Timing, ...]:
@@ -126,9 +127,9 @@ class MiniMaxProvider:
             raise broken("the subtitles have no address")
         # The caller of this knows what was billed.
         with upstream_faults(billed_units=lambda: 0):
-            async with self._opened().stream("GET", url) as response:
-                if response.status_code != 200:
-                    raise broken(f"the subtitles answer with status {response.status_code}")
+            async with self._opened().ask("GET", url) as response:
+                if response.status != 200:
+                    raise broken(f"the subtitles answer with status {response.status}")
                 return timings_of(await read_body(response, BYTES_MAX), kind)
 
     def _may_fetch(self, url: str) -> bool:
@@ -144,14 +145,14 @@ class MiniMaxProvider:
 
     async def _list_voices_of(self, credential: Credential) -> Sequence[Voice]:
         with upstream_faults(billed_units=lambda: 0):
-            async with self._opened().stream(
+            async with self._opened().ask(
                 "POST",
                 "/v1/get_voice",
-                content=b'{"voice_type":"all"}',
+                body=b'{"voice_type":"all"}',
                 headers=_headers(credential),
                 params=self._params(),
             ) as response:
-                if response.status_code != 200:
+                if response.status != 200:
                     raise status_refusal(response, self._options, trace_id=trace_of(response))
                 body = await read_body(response, _VOICES_BYTES_MAX)
         listed = read_voices(body)
@@ -162,7 +163,7 @@ class MiniMaxProvider:
     def _params(self) -> dict[str, str]:
         return {"GroupId": self._options.group_id} if self._options.group_id else {}
 
-    def _opened(self) -> httpx.AsyncClient:
+    def _opened(self) -> UpstreamClient:
         if self._client is None:
             raise RuntimeError("the provider has not been started")
         return self._client

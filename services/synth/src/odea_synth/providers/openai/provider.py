@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Final
 
-import httpx
+import aiohttp
 import msgspec
 import structlog
 from pydantic import SecretStr
@@ -17,7 +17,7 @@ from odea_synth.providers.openai.options import OPENAI_VOICES, WAYS, Flavour, Op
 from odea_synth.providers.openai.refusals import refusal
 from odea_synth.providers.openai.voices import read_voices
 from odea_synth.providers.units import most_units
-from odea_synth.providers.upstream import Slots, broken, open_client, pieces, read_body, upstream_faults
+from odea_synth.providers.upstream import Slots, UpstreamClient, broken, pieces, read_body, upstream_faults
 from odea_synth.providers.voicelist import VoiceList
 
 SPEED_MIN: Final = 0.25
@@ -25,6 +25,7 @@ SPEED_MAX: Final = 4.0
 RATE_HZ: Final = 24_000
 """The rate of OpenAI's pcm."""
 
+_log = structlog.get_logger()
 _ERROR_BODY_BYTES_MAX: Final = 64 * 1024
 _VOICES_BYTES_MAX: Final = 8 * 1024 * 1024
 _TRACE: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
@@ -57,16 +58,16 @@ class OpenAIProvider:
         self._credentials = Credentials(options.name, options.credentials or (_NOBODY,))
         self._slots = Slots(options.upstream)
         self._voices = VoiceList(self._list_voices, ttl_s=options.voices_ttl_s, voices_max=options.voices_max)
-        self._client: httpx.AsyncClient | None = None
+        self._client: UpstreamClient | None = None
 
     async def start(self) -> None:
         """See `Provider`. Nothing is asked of the server yet, so that its trouble keeps nobody from starting."""
-        self._client = open_client(self._options.base_url, self._options.upstream)
+        self._client = UpstreamClient(self._options.base_url, self._options.upstream)
 
     async def close(self) -> None:
         """See `Provider`."""
         if self._client:
-            await self._client.aclose()
+            await self._client.close()
 
     async def voices(self) -> tuple[Voice, ...]:
         """See `Provider`. A voice that is not in the list may speak all the same."""
@@ -129,11 +130,11 @@ class OpenAIProvider:
     async def _speak(self, body: bytes, utterance: Utterance, credential: Credential) -> AsyncGenerator[Chunk]:
         units = len(utterance.text)
         headers = {**_headers(credential), "content-type": "application/json", "accept": "*/*"}
-        asked = self._opened().stream("POST", "/audio/speech", content=body, headers=headers)
+        asked = self._opened().ask("POST", "/audio/speech", body=body, headers=headers)
         with upstream_faults(billed_units=lambda: units):
             async with asked as response:
                 trace_id = _trace_of(response)
-                if response.status_code != 200:
+                if response.status != 200:
                     refused = await read_body(response, _ERROR_BODY_BYTES_MAX)
                     raise refusal(response, refused, self._options, trace_id=trace_id)
                 units = self._units(response, units)
@@ -146,9 +147,9 @@ class OpenAIProvider:
                 except ProviderError as error:
                     error.billed_units, error.trace_id = units, trace_id
                     raise
-        structlog.get_logger().info("a speech server has spoken", provider=self.name, trace_id=trace_id)
+        _log.debug("a speech server has spoken", provider=self.name, trace_id=trace_id)
 
-    async def _audio(self, response: httpx.Response, source: SourceFormat) -> AsyncGenerator[bytes]:
+    async def _audio(self, response: aiohttp.ClientResponse, source: SourceFormat) -> AsyncGenerator[bytes]:
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind.startswith("text/") or kind.endswith("json"):
             raise broken("the answer is text and not audio")
@@ -166,7 +167,7 @@ class OpenAIProvider:
         if not heard_bytes:
             raise broken("there is no audio in the answer")
 
-    def _units(self, response: httpx.Response, units: int) -> int:
+    def _units(self, response: aiohttp.ClientResponse, units: int) -> int:
         """What another Odea holds is the most that it may charge; others do not tell."""
         held = response.headers.get("odea-characters", "")
         if self._options.flavour is Flavour.ODEA and re.fullmatch(r"[0-9]{1,9}", held):
@@ -184,16 +185,16 @@ class OpenAIProvider:
 
     async def _list_voices_of(self, credential: Credential) -> Sequence[Voice]:
         with upstream_faults(billed_units=lambda: 0):
-            async with self._opened().stream("GET", "/audio/voices", headers=_headers(credential)) as response:
-                if response.status_code in (404, 405):
+            async with self._opened().ask("GET", "/audio/voices", headers=_headers(credential)) as response:
+                if response.status in (404, 405):
                     # Just a convention of compatible servers, and not of all.
                     return ()
-                if response.status_code != 200:
+                if response.status != 200:
                     refused = await read_body(response, _ERROR_BODY_BYTES_MAX)
                     raise refusal(response, refused, self._options, trace_id=_trace_of(response))
                 return read_voices(await read_body(response, _VOICES_BYTES_MAX), self.name)
 
-    def _opened(self) -> httpx.AsyncClient:
+    def _opened(self) -> UpstreamClient:
         if self._client is None:
             raise RuntimeError("the provider has not been started")
         return self._client
@@ -211,7 +212,7 @@ def _headers(credential: Credential) -> dict[str, str]:
     return {"authorization": f"Bearer {secret}"} if secret else {}
 
 
-def _trace_of(response: httpx.Response) -> str | None:
+def _trace_of(response: aiohttp.ClientResponse) -> str | None:
     trace_id = response.headers.get("x-request-id", "")
     return trace_id if _TRACE.fullmatch(trace_id) else None
 
