@@ -9,11 +9,12 @@ quota says that it is there; its lease is the net below that.
 """
 
 import asyncio
+import random
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-import stamina
 import structlog
 from prometheus_client import Counter
 
@@ -216,21 +217,20 @@ class Meter:
     async def _insist(
         self, endpoint: Endpoint[RequestT, ReplyT], message: RequestT, verb: str, wait_s: float
     ) -> ReplyT | None:
-        retries = stamina.retry_context(
-            on=_NoAnswerError,
-            attempts=None,
-            timeout=wait_s,
-            wait_initial=_RETRY_FIRST_S,
-            wait_max=_PATIENT_RETRY_MAX_S if verb == "write_off" else _RETRY_MAX_S,
-            wait_jitter=_RETRY_JITTER_S,
-        )
-        try:
-            async for attempt in retries:
-                with attempt:
-                    return await self._ask(endpoint, message)
-        except _NoAnswerError:
-            _UNSETTLED.labels(verb).inc()
-            structlog.get_logger().error("quota did not confirm the end of a hold", verb=verb)
+        until = time.monotonic() + wait_s
+        pause_s, pause_max_s = _RETRY_FIRST_S, _PATIENT_RETRY_MAX_S if verb == "write_off" else _RETRY_MAX_S
+        while True:
+            try:
+                return await self._ask(endpoint, message)
+            except _NoAnswerError:
+                # The jitter keeps speeches from coming together that quota failed together.
+                wait_for_s = pause_s + random.uniform(0, _RETRY_JITTER_S)  # noqa: S311
+            if time.monotonic() + wait_for_s >= until:
+                break
+            await asyncio.sleep(wait_for_s)
+            pause_s = min(2 * pause_s, pause_max_s)
+        _UNSETTLED.labels(verb).inc()
+        structlog.get_logger().error("quota did not confirm the end of a hold", verb=verb)
         return None
 
     async def _ask(self, endpoint: Endpoint[RequestT, ReplyT], message: RequestT) -> ReplyT:
