@@ -1,6 +1,7 @@
 """What every request gets, whatever becomes of it (P6, P10)."""
 
 import asyncio
+import asyncio
 import json
 from typing import cast
 
@@ -165,6 +166,8 @@ async def test_a_request_is_one_line_in_the_log(capsys: pytest.CaptureFixture[st
 
     given = scope((b"authorization", b"Bearer odea_sk_secret"), (b"x-request-id", b"mine"))
     await Edge(known, TALKING, AccessLog(TALKING))(given, receive, send)
+    # Lines are written at the end of a turn of the loop.
+    await asyncio.sleep(0)
     (line,) = capsys.readouterr().err.splitlines()
     told = json.loads(line)
     assert told.pop("timestamp").endswith("Z")

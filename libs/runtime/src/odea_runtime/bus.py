@@ -27,6 +27,7 @@ from odea_contracts.base import Endpoint, Message
 from odea_contracts.subjects import inbox_prefix, streams_prefix
 from odea_contracts.synth import HEADER_DEADLINE_MS, HEADER_REQUEST_ID
 from odea_runtime import tracing
+from odea_runtime.counting import by_labels
 from odea_runtime.settings import Settings
 
 RequestT = TypeVar("RequestT", bound=Message)
@@ -45,6 +46,8 @@ UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 _CALLS = Counter("odea_bus_calls_total", "Requests sent, by how they ended", ["subject", "outcome"])
 _CALL_SECONDS = Histogram("odea_bus_call_seconds", "From request to reply", ["subject"], buckets=BUCKETS_S)
+_called: Final = by_labels(_CALLS)
+_call_seconds: Final = by_labels(_CALL_SECONDS)
 _FAULTS = Counter("odea_bus_connection_faults_total", "Lost connections, slow consumers and other trouble", ["kind"])
 
 
@@ -238,8 +241,8 @@ class Bus:
             outcome = error.outcome
             raise
         finally:
-            _CALLS.labels(endpoint.subject, outcome).inc()
-            _CALL_SECONDS.labels(endpoint.subject).observe(time.perf_counter() - began)
+            _called(endpoint.subject, outcome).inc()
+            _call_seconds(endpoint.subject).observe(time.perf_counter() - began)
 
     async def _call(
         self, endpoint: Endpoint[RequestT, ReplyT], request: RequestT, timeout_s: float, request_id: str | None

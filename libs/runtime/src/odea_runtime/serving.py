@@ -7,7 +7,6 @@ handler fails or too much is in hand.
 import re
 import time
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
 from typing import Final, Generic, Protocol, TypeVar, cast
 
 import msgspec
@@ -23,6 +22,7 @@ from odea_contracts.subjects import is_reply_address
 from odea_contracts.synth import HEADER_DEADLINE_MS, HEADER_REQUEST_ID, HEADER_SENT_MS
 from odea_runtime import tracing
 from odea_runtime.bus import BUCKETS_S, UNREADABLE, UnavailableError
+from odea_runtime.counting import by_labels
 from odea_runtime.tasks import Tasks
 
 RequestT = TypeVar("RequestT", bound=Message)
@@ -31,6 +31,7 @@ ReplyT = TypeVar("ReplyT")
 _TIME_MS: Final = re.compile(r"[0-9]{1,16}")
 
 _HANDLED = Counter("odea_bus_handled_total", "Requests answered, by outcome", ["subject", "outcome"])
+_handled: Final = by_labels(_HANDLED)
 _HANDLE_SECONDS = Histogram("odea_bus_handle_seconds", "From receipt to answer", ["subject"], buckets=BUCKETS_S)
 
 
@@ -132,12 +133,6 @@ class _Answering(Generic[RequestT, ReplyT]):
         except Exception:  # noqa: BLE001 - the boundary of the process: silence would cost the caller its whole timeout
             structlog.get_logger().exception("handler failed", subject=self._subject)
             return failure(ErrorCode.INTERNAL_ERROR), ErrorCode.INTERNAL_ERROR.value
-
-
-@lru_cache(maxsize=1024)
-def _handled(subject: str, outcome: str) -> Counter:
-    """Finding a counter by its labels costs more than counting."""
-    return _HANDLED.labels(subject, outcome)
 
 
 def _outcome(reply: Message) -> str:

@@ -3,6 +3,7 @@
 Nothing in it needs redaction: a request id that could hide a key is not accepted (see `edge`), and the rest is ours.
 """
 
+import asyncio
 import sys
 from datetime import UTC, datetime
 from typing import Final
@@ -42,6 +43,7 @@ class AccessLog:
         self._wanted = settings.access_log and settings.log_level in {"debug", "info"}
         self._json = settings.log_format == "json"
         self._encoder = msgspec.json.Encoder()
+        self._lines: list[bytes] = []
 
     def write(self, trace: Trace, *, method: str, route: str, status: int, seconds: float) -> None:
         """A request has ended."""
@@ -63,7 +65,14 @@ class AccessLog:
             outcome=trace.outcome,
         )
         if self._json:
-            sys.stderr.write(self._encoder.encode(line).decode() + "\n")
+            if not self._lines:
+                # Requests that end in the same turn of the loop are written together.
+                asyncio.get_running_loop().call_soon(self._flush)
+            self._lines.append(self._encoder.encode(line))
         else:
             known = msgspec.structs.asdict(line).items()
             _log.info("request", **{name: value for name, value in known if value is not None and name not in _OURS})
+
+    def _flush(self) -> None:
+        lines, self._lines = self._lines, []
+        sys.stderr.write(b"\n".join((*lines, b"")).decode())

@@ -6,6 +6,7 @@ trusted was written by the caller and means nothing.
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, TypeAlias
 
@@ -61,6 +62,7 @@ def neighbourhood(address: Address) -> str:
     return str(IPv6Network((int(address) >> 64 << 64, 64)))
 
 
+@lru_cache(maxsize=1024)
 def _parse(text: str) -> Address | None:
     if found := _WITH_PORT.fullmatch(text):
         text = found[1] or found[2]

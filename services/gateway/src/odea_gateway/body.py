@@ -5,7 +5,6 @@ counts as JSON, since clients written by hand leave it out; any other type is re
 curl sends unless told otherwise.
 """
 
-import asyncio
 import re
 from collections.abc import Iterable, Mapping
 from typing import Final, TypeVar
@@ -18,6 +17,7 @@ from odea_gateway.problems import ProblemError, problem
 from odea_gateway.settings import GatewaySettings
 from odea_runtime.bus import UNREADABLE
 from odea_runtime.logs import redact_text
+from odea_runtime.patience import within
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ async def read_body(headers: Iterable[tuple[bytes, bytes]], receive: Receive, se
     if length is not None and length > settings.body_bytes_max:
         raise problem(ErrorCode.REQUEST_TOO_LARGE)
     try:
-        async with asyncio.timeout(settings.body_s):
+        with within(settings.body_s):
             return await _gather(receive, length, settings)
     except TimeoutError:
         raise problem(ErrorCode.INVALID_JSON, "The body did not arrive in time.") from None

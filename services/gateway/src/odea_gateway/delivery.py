@@ -1,6 +1,5 @@
 """Handing audio to one HTTP client: as it comes, or whole with its length."""
 
-import asyncio
 import time
 from typing import Final, Protocol
 
@@ -12,6 +11,7 @@ from odea_gateway.problems import problem
 from odea_gateway.ratelimits import rate_limit_headers
 from odea_gateway.trace import Trace
 from odea_gateway.wrapping import Wrapping
+from odea_runtime.patience import within
 
 PIECE_BYTES: Final = 16 * 1024
 """The server is given audio in pieces of at most this size, so that a slow client is seen to take some of it."""
@@ -81,7 +81,7 @@ class LiveDelivery:
 
     async def _give(self, body: bytes, *, more: bool) -> None:
         try:
-            async with asyncio.timeout(self._stall_s):
+            with within(self._stall_s):
                 await self._send({"type": "http.response.body", "body": body, "more_body": more})
         except TimeoutError:
             raise ClientStalledError from None

@@ -6,7 +6,6 @@ browsers, and turns what nobody caught into a plain 500 or, when the body had be
 
 import re
 import time
-from functools import lru_cache
 from typing import Final, TypeAlias
 
 import structlog
@@ -20,6 +19,7 @@ from odea_gateway.problems import Answer, answer, problem
 from odea_gateway.settings import GatewaySettings
 from odea_gateway.trace import Trace, put_trace
 from odea_runtime import tracing
+from odea_runtime.counting import by_labels
 from odea_runtime.ids import new_id
 from odea_runtime.logs import redact_text
 
@@ -36,6 +36,8 @@ _SECONDS: Final = Histogram(
     ["route"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0),
 )
+_requests: Final = by_labels(_REQUESTS)
+_seconds: Final = by_labels(_SECONDS)
 _IN_HAND: Final = Gauge("odea_http_requests_in_hand", "Requests being served")
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
@@ -111,8 +113,8 @@ class Edge:
         route = str(scope.get("path_template", "unmatched"))
         method = scope["method"] if scope["method"] in _METHODS else "other"
         status = trace.status or _CLOSED_BY_CLIENT
-        _counter(method, route, status).inc()
-        _clock(route).observe(seconds)
+        _requests(method, route, status).inc()
+        _seconds(route).observe(seconds)
         self._log.write(trace, method=method, route=route, status=status, seconds=seconds)
         span.rename(route)
         span.note("http.request.method", method)
@@ -121,16 +123,6 @@ class Edge:
         span.note("odea.request_id", trace.request_id)
         if trace.outcome or status >= 500:
             span.fail(trace.code or trace.outcome or str(status))
-
-
-@lru_cache(maxsize=1024)
-def _counter(method: str, route: str, status: int) -> Counter:
-    return _REQUESTS.labels(method, route, status)
-
-
-@lru_cache(maxsize=256)
-def _clock(route: str) -> Histogram:
-    return _SECONDS.labels(route)
 
 
 class _Sender:

@@ -8,6 +8,7 @@ a remembered figure would be wrong by the time it is read.
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from odea_contracts.balances import Balance, Window
@@ -98,9 +99,14 @@ def _window_s(account: Balance) -> int | None:
         case Window.MONTH:
             if account.window_ends_at_ms is None:
                 return None
-            # The last day of the month has the month's length as its number.
-            ends_at = datetime.fromtimestamp(account.window_ends_at_ms / 1000, UTC)
-            return (ends_at - timedelta(seconds=1)).day * _DAY_S
+            return _month_s(account.window_ends_at_ms)
+
+
+@lru_cache(maxsize=64)
+def _month_s(ends_at_ms: int) -> int:
+    # The last day of the month has the month's length as its number.
+    ends_at = datetime.fromtimestamp(ends_at_ms / 1000, UTC)
+    return (ends_at - timedelta(seconds=1)).day * _DAY_S
 
 
 def _openai(limit: _Shown) -> list[tuple[str, str]]:

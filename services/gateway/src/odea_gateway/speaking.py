@@ -31,6 +31,7 @@ from odea_gateway.speech import StreamFormat
 from odea_gateway.trace import Trace, trace_of
 from odea_gateway.wrapping import WRAPPINGS
 from odea_runtime.bus import BusError
+from odea_runtime.patience import within
 from odea_runtime.streams import IncomingStream, RefusedError, StreamBrokenError, Streams
 
 _log = structlog.get_logger()
@@ -100,7 +101,7 @@ class SpeechAnswer:
                 async with aclosing(stream.parts()) as parts:
                     head, first = await self._opening(stream, parts)
                     _FIRST_AUDIO.observe(time.perf_counter() - trace.began)
-                    async with asyncio.timeout(self._settings.speech_s):
+                    with within(self._settings.speech_s):
                         await delivery.begin(head)
                         await delivery.audio(first)
                         async for part in parts:
@@ -127,7 +128,7 @@ class SpeechAnswer:
     async def _opening(self, stream: IncomingStream, parts: AsyncGenerator[bytes | Timings]) -> tuple[Head, bytes]:
         """The head and the first audio."""
         try:
-            async with asyncio.timeout(self._settings.head_s):
+            with within(self._settings.head_s):
                 head = await stream.head()
                 first = await anext(parts, None)
         except TimeoutError:

@@ -17,6 +17,8 @@ from prometheus_client import Counter
 
 from odea_contracts.errors import ErrorCode, Failure, failure
 from odea_runtime import tracing
+from odea_runtime.counting import by_labels
+from odea_runtime.patience import within
 from odea_synth.breaker import BreakerOpenError, Permit
 from odea_synth.providers.base import Chunk, ErrorClass, ProviderError
 from odea_synth.routing.line import Line
@@ -32,6 +34,7 @@ _ELSEWHERE: Final = {ErrorClass.ACCOUNT, ErrorClass.THROTTLE, ErrorClass.UPSTREA
 _ATTEMPTS = Counter(
     "odea_synth_attempts_total", "How asking a provider for its first audio went", ["provider", "outcome"]
 )
+_attempts = by_labels(_ATTEMPTS)
 _FALLBACKS = Counter("odea_synth_fallbacks_total", "Speeches that another than the first provider spoke", ["provider"])
 
 Raise = Callable[[int], Awaitable[bool]]
@@ -82,7 +85,7 @@ class Opened:
         yield self.first
         while True:
             try:
-                async with asyncio.timeout(self.line.next_audio_s):
+                with within(self.line.next_audio_s):
                     chunk = await anext(self.rest, None)
             except TimeoutError:
                 error = slow("The speech provider stopped in the middle.")
@@ -158,7 +161,7 @@ class Opener:
         bound = route.provider.bound_units(route.utterance)
         if bound <= held or await self._raise_hold(bound):
             return True
-        _ATTEMPTS.labels(route.provider.name, "unaffordable").inc()
+        _attempts(route.provider.name, "unaffordable").inc()
         return False
 
     async def _try(self, stack: AsyncExitStack, route: Route, *, fallback: bool) -> Opened | None:
@@ -207,13 +210,13 @@ class Opener:
             span.fail(error.error_class.value)
             raise
         permit.spoke()
-        _ATTEMPTS.labels(line.provider.name, "spoke").inc()
+        _attempts(line.provider.name, "spoke").inc()
         return Opened(route=route, line=line, fallback=fallback, first=first, rest=chunks, permit=permit)
 
     async def _first(self, line: Line, chunks: AsyncGenerator[Chunk]) -> Chunk:
         left_s = self._left_s()
         try:
-            async with asyncio.timeout(min(line.first_audio_s, left_s)):
+            with within(min(line.first_audio_s, left_s)):
                 first = await self._first_with_audio(chunks)
         except TimeoutError:
             if left_s < line.first_audio_s:
@@ -249,7 +252,7 @@ class Opener:
         return True
 
     def _refused(self, line: Line, outcome: str, code: ErrorCode, retry_after_s: float) -> None:
-        _ATTEMPTS.labels(line.provider.name, outcome).inc()
+        _attempts(line.provider.name, outcome).inc()
         self.story.failures.append(failure(code, retry_after_ms=int(retry_after_s * 1000)))
 
     def _failed(self, line: Line, error: ProviderError) -> None:
@@ -261,7 +264,7 @@ class Opener:
             detail=error.detail,
             trace_id=error.trace_id,
         )
-        _ATTEMPTS.labels(name, error.error_class.value).inc()
+        _attempts(name, error.error_class.value).inc()
         self.story.lose(error.billed_units)
         told = provider_failure(error)
         if error.error_class not in _ELSEWHERE:

@@ -25,6 +25,7 @@ from odea_contracts.quota import Balance, Denied, Extended, Reserved, Settled, S
 from odea_contracts.synth import Speak
 from odea_contracts.writeoffs import WRITE_OFF, WriteOff, WrittenOff
 from odea_runtime.bus import Bus, BusError, NoRespondersError
+from odea_runtime.counting import by_labels
 from odea_runtime.ids import new_uuid
 from odea_runtime.tasks import Tasks
 from odea_synth.synthesis import quota_failure
@@ -39,6 +40,7 @@ _PATIENT_RETRY_MAX_S: Final = 3.0
 """Between two tries of a write-off: an outage of the bus leaves many, and none is in a hurry."""
 
 _SETTLED = Counter("odea_synth_settled_units_total", "Units charged, by outcome", ["outcome"])
+_settled = by_labels(_SETTLED)
 _WRITTEN_OFF = Counter("odea_synth_written_off_units_total", "Units that a provider billed and nobody was charged")
 _TAKEN_BACK = Counter("odea_synth_taken_back_units_total", "Units that were charged for speech that did not arrive")
 _UNSETTLED = Counter("odea_synth_unsettled_total", "Holds whose end quota did not confirm in time", ["verb"])
@@ -146,10 +148,10 @@ class Meter:
                 return None
             case SettledBefore():
                 # By an attempt whose answer never came. What was charged then stands.
-                _SETTLED.labels(message.outcome).inc(reply.units)
+                _settled(message.outcome).inc(reply.units)
                 return reply.units
             case Settled():
-                _SETTLED.labels(message.outcome).inc(reply.units)
+                _settled(message.outcome).inc(reply.units)
                 return reply.units
             case Failure():
                 # Refused for good, by a fault of ours: the speech must not end as whole and uncharged.

@@ -26,6 +26,8 @@ from odea_contracts.errors import ErrorCode, Failure, failure
 from odea_contracts.quota import Outcome, Settle
 from odea_contracts.synth import CONTENT_TYPES, CancelReason, Head, Speak
 from odea_contracts.writeoffs import WriteOff
+from odea_runtime.counting import by_labels
+from odea_runtime.patience import within
 from odea_runtime.streams import CancelledByReceiverError, OutgoingStream, Receiver, Streams
 from odea_synth.announcer import Announcer
 from odea_synth.attempts import NoAudioError, Opened, Opener
@@ -49,6 +51,8 @@ _SPEECHES = Counter("odea_synth_speeches_total", "Speeches, by how they ended", 
 _FIRST_AUDIO = Histogram(
     "odea_synth_first_audio_seconds", "From request to first audio", ["provider"], buckets=_BUCKETS
 )
+_speeches = by_labels(_SPEECHES)
+_first_audio = by_labels(_FIRST_AUDIO)
 
 
 class Speaker:
@@ -93,7 +97,7 @@ class Speaker:
                 try:
                     begun = await self._begin(request, stream, routing)
                     if isinstance(begun, Failure):
-                        _SPEECHES.labels("", begun.code).inc()
+                        _speeches("", begun.code).inc()
                         self._log.add(refused(request, begun, began_ms))
                         await stream.fail(begun)
                         return
@@ -135,7 +139,7 @@ class Speaker:
 
     async def _speak(self, speech: Speech, stream: OutgoingStream, routing: Routing, until: float) -> str:
         try:
-            async with asyncio.timeout(self._settings.synth_speech_s):
+            with within(self._settings.synth_speech_s):
                 await self._send_speech(speech, stream, routing, until)
         except (ProviderError, NoAudioError, TimeoutError) as error:
             told = self._explain(speech, error)
@@ -187,7 +191,7 @@ class Speaker:
         if audio:
             if speech.first_audio_ms is None:
                 speech.first_audio_ms = int((time.monotonic() - speech.began) * 1000)
-                _FIRST_AUDIO.labels(speech.route.provider.name).observe(speech.first_audio_ms / 1000)
+                _first_audio(speech.route.provider.name).observe(speech.first_audio_ms / 1000)
                 await stream.head(self._head(speech, speech.first_audio_ms))
             try:
                 await stream.audio(audio)
@@ -234,7 +238,7 @@ class Speaker:
             speech.units_settled = await self._write_off(speech)
         if speech.units_settled:
             self._meter.lose(speech.story.lost_units)
-        _SPEECHES.labels(speech.route.provider.name, speech.outcome).inc()
+        _speeches(speech.route.provider.name, speech.outcome).inc()
         self._log.add(speech.entry(speech.units_settled))
         self._announcer.ended(speech.event(speech.units_settled))
 

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 from prometheus_client import Gauge, Histogram
 
 from odea_runtime.bus import UnavailableError
+from odea_runtime.patience import within
 from odea_synth.pace import Grant
 
 _WAITING = Gauge("odea_synth_waiting", "Speeches that wait for their turn with a provider", ["provider"])
@@ -146,7 +147,7 @@ class Turns:
         if self._giving is None or self._giving.done():
             self._giving = asyncio.create_task(self._give())
         try:
-            async with asyncio.timeout(within_s):
+            with within(within_s):
                 await turn
         except TimeoutError:
             # A turn that came in the same moment is used after all.

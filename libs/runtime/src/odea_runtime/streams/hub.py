@@ -16,12 +16,15 @@ from prometheus_client import Counter, Gauge
 from odea_contracts.synth import HEADER_SENT_MS, Cancel, CancelReason
 from odea_runtime import tracing
 from odea_runtime.bus import Bus, DisconnectedError
+from odea_runtime.counting import by_labels
 from odea_runtime.streams.base import Receiver, StreamSettings
 from odea_runtime.streams.incoming import IncomingStream
 from odea_runtime.streams.outgoing import OutgoingStream
 
 _OPEN = Gauge("odea_stream_open", "Audio streams in hand", ["end"])
 _ENDED = Counter("odea_stream_ended_total", "Audio streams, by how they ended", ["end", "outcome"])
+_open: Final = by_labels(_OPEN)
+_ended: Final = by_labels(_ENDED)
 
 
 class _End(Protocol):
@@ -70,7 +73,7 @@ class Streams:
         name = self._name()
         stream = IncomingStream(self._bus, self.settings)
         self._ends[name] = stream
-        _OPEN.labels("receive").inc()
+        _open("receive").inc()
         try:
             with tracing.calling(subject) as span:
                 await self._request(subject, body, name, {**headers, **tracing.headers()})
@@ -78,8 +81,8 @@ class Streams:
                 await stream.confirm()
                 span.note("odea.outcome", stream.outcome)
         finally:
-            _OPEN.labels("receive").dec()
-            _ENDED.labels("receive", stream.outcome).inc()
+            _open("receive").dec()
+            _ended("receive", stream.outcome).inc()
             if stream.unheard:
                 # The sender has not said yet where it listens. It will within a beat, and is told then.
                 self._ends[name] = _Farewell(
@@ -101,15 +104,15 @@ class Streams:
         name = self._name()
         stream = OutgoingStream(self._bus, self.settings, receiver, self._prefix + name, credits_)
         self._ends[name] = stream
-        _OPEN.labels("send").inc()
+        _open("send").inc()
         try:
             async with stream.interruptible():
                 yield stream
         finally:
             self._forget(name)
             await stream.abandon()
-            _OPEN.labels("send").dec()
-            _ENDED.labels("send", stream.outcome).inc()
+            _open("send").dec()
+            _ended("send", stream.outcome).inc()
 
     async def _request(self, subject: str, body: bytes, name: str, headers: dict[str, str]) -> None:
         if not self._prefix or not self._bus.connected:

@@ -26,6 +26,7 @@ from odea_contracts.synth import (
     Timings,
 )
 from odea_runtime.bus import UNREADABLE, Bus, NoRespondersError
+from odea_runtime.patience import within
 from odea_runtime.streams.base import RefusedError, StreamBrokenError, StreamSettings
 
 _HEAD: Final = msgspec.json.Decoder(Head)
@@ -174,7 +175,7 @@ class IncomingStream:
             # Most frames wait here already, and a timer costs more than they do.
             return self._messages.get_nowait()
         try:
-            async with asyncio.timeout(self._patience_s):
+            with within(self._patience_s):
                 return await self._messages.get()
         except TimeoutError:
             raise self._broken("the sender fell silent") from None

@@ -29,6 +29,7 @@ from odea_contracts.synth import (
     Timings,
 )
 from odea_runtime.bus import UNREADABLE, Bus
+from odea_runtime.patience import within
 from odea_runtime.streams.base import CancelledByReceiverError, Receiver, StreamSettings
 
 _CONTROL: Final = msgspec.json.Decoder(Control)
@@ -114,7 +115,7 @@ class OutgoingStream:
             TimeoutError: it lives and has not said so; whether the end arrived is unknown.
         """
         self._heed()
-        async with asyncio.timeout(self._settings.stream_receipt_s):
+        with within(self._settings.stream_receipt_s):
             await self._receipt.wait()
 
     async def fail(self, failure: Failure) -> None:
