@@ -12,8 +12,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
+import aiohttp
 import click
-import httpx
 import msgspec
 from pydantic import SecretStr
 
@@ -21,7 +21,6 @@ from odea_synth.providers.base import Provider, Utterance
 from odea_synth.providers.credentials import Credential
 from odea_synth.providers.minimax import MiniMaxOptions, MiniMaxProvider
 from odea_synth.providers.openai import OpenAIOptions, OpenAIProvider
-from odea_synth.providers.upstream import UpstreamOptions, open_client
 
 TEXT = "A sentence of about the length that people send when they want to hear how it sounds."
 WARM_UP = 20
@@ -40,11 +39,11 @@ async def fake(name: str) -> AsyncGenerator[str]:
         process.wait()
 
 
-async def first_raw(client: httpx.AsyncClient, path: str, body: bytes) -> None:
+async def first_raw(client: aiohttp.ClientSession, url: str, body: bytes) -> None:
     """Read one answer to its end; only the first byte is timed by the caller of `until_first`."""
     headers = {"authorization": "Bearer k", "content-type": "application/json"}
-    async with client.stream("POST", path, content=body, headers=headers) as response:
-        async for _ in response.aiter_raw():
+    async with client.post(url, data=body, headers=headers) as response:
+        async for _ in response.content.iter_any():
             return
 
 
@@ -91,9 +90,9 @@ async def measure(name: str, rounds: int) -> None:
             asked = {"model": model, "input": TEXT, "voice": voice}
         await provider.start()
         utterance, body = Utterance(text=TEXT, voice=voice, model=model), msgspec.json.encode(asked)
-        async with open_client(url, UpstreamOptions()) as client:
+        async with aiohttp.ClientSession() as client:
             raw, through = await in_turn(
-                rounds, lambda: first_raw(client, path, body), lambda: first_of(provider, utterance)
+                rounds, lambda: first_raw(client, url + path, body), lambda: first_of(provider, utterance)
             )
         await provider.close()
     medians = statistics.median(raw), statistics.median(through)

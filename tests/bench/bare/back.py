@@ -7,6 +7,7 @@ import aiohttp
 import httpx
 import msgspec
 import nats
+import uvloop
 from httpx_aiohttp import AiohttpTransport
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -61,4 +62,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    uvloop.run(main())

@@ -6,6 +6,7 @@ import os
 import asyncpg
 import msgspec
 import nats
+import uvloop
 from nats.aio.msg import Msg
 
 from bench.bare.messages import RESERVE, SETTLE, Hold
@@ -81,4 +82,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    uvloop.run(main())

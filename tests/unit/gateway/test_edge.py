@@ -1,7 +1,6 @@
 """What every request gets, whatever becomes of it (P6, P10)."""
 
 import asyncio
-import asyncio
 import json
 from typing import cast
 
