@@ -4,6 +4,7 @@ import asyncio
 from contextlib import AsyncExitStack
 from functools import partial
 
+import structlog
 from faststream.nats import NatsRouter
 
 from odea_contracts import subjects
@@ -67,6 +68,7 @@ async def serve(settings: QuotaSettings, stop: asyncio.Event) -> None:
         if not await unless(stop, bus.start(before=lambda: until_applied(bus, *durables))):
             return
         await stack.enter_async_context(running(outbox.run()))
+        structlog.get_logger().info("serving")
         await stop.wait()
         await bus.stop_serving()
         await tasks.drain(settings.drain_s)

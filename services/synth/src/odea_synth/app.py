@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+import structlog
 from faststream.nats import NatsRouter
 
 from odea_contracts import subjects
@@ -102,6 +103,7 @@ async def serve_routing(
             return
         stack.push_async_callback(streams.stop)
         await stack.enter_async_context(running(meter.run()))
+        structlog.get_logger().info("serving")
         await stop.wait()
         await bus.stop_serving()
         await tasks.drain(settings.drain_s)
