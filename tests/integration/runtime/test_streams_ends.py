@@ -182,7 +182,7 @@ class TestTheListenerLeaves:
             if (message.headers or {}).get(HEADER_FRAME) == Frame.HEAD:
                 await bus.client.publish(message.reply, msgspec.json.encode(Receipt()))
                 await bus.client.publish(message.reply, msgspec.json.encode(Credit(through=0)))
-                await bus.client.flush()
+                await bus.round_trip()
                 hurry.set()
 
         async with open_studio(nats_url, play, **IMPATIENT) as studio:
