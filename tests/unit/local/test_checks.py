@@ -17,7 +17,7 @@ def names(root: Path, *words: str) -> tuple[list[str], tuple[str, ...]]:
 def test_without_a_choice_everything_runs_and_pytest_comes_last(tmp_path: Path) -> None:
     everything = [check.name for check in CHECKS]
     assert names(tmp_path) == (everything, ())
-    assert everything[-2:] == ["unit", "integration"]
+    assert everything[-3:] == ["unit", "integration", "e2e"]
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_without_a_choice_everything_runs_and_pytest_comes_last(tmp_path: Path) 
         (("unit",), ["unit"], ()),
         (("types", "format"), ["format", "types"], ()),
         (("unit", "-k", "lint"), ["unit"], ("-k", "lint")),
-        (("-x",), ["unit", "integration"], ("-x",)),
+        (("-x",), ["unit", "integration", "e2e"], ("-x",)),
         (("tests/a.py::test_it", "-x"), ["tests"], ("tests/a.py::test_it", "-x")),
     ],
 )
@@ -58,7 +58,7 @@ def test_pytest_gets_the_folders_that_exist_and_the_arguments(tmp_path: Path, mo
         return checks.PYTEST_NO_TESTS, ""
 
     monkeypatch.setattr(checks, "_stream", stream)
-    chosen, _ = checks.choose(tmp_path, ("integration",))
+    chosen, _ = checks.choose(tmp_path, ("e2e",))
     assert checks.run(tmp_path, chosen, ("-k", "nothing")) == 0
     assert checks.run(tmp_path, chosen) == 1, "no tests at all is a failure unless the choice was the caller's"
     assert ran == [[sys.executable, *chosen[0].command, "tests/e2e", *extra] for extra in (["-k", "nothing"], [])]

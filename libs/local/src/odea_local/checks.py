@@ -21,8 +21,8 @@ from odea_local.imports import find_undeclared
 
 PYTEST_NO_TESTS = 5
 _PYTEST = ("-m", "pytest")
-# By whole files, as their servers are shared, and in order: the folder with the longest ones comes first.
-_SIDE_BY_SIDE = ("--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile", "--no-loadscope-reorder")
+# By whole files, as their servers are shared.
+_SIDE_BY_SIDE = ("--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -60,10 +60,12 @@ CHECKS = (
     ),
     Check(
         name="integration",
-        title="Integration and end-to-end tests",
+        title="Integration tests",
         command=(*_PYTEST, *_SIDE_BY_SIDE),
-        paths=("tests/e2e", "tests/integration"),
+        paths=("tests/integration",),
     ),
+    # Alone: they bound how long anybody waits, and a stack is as wide as the machine.
+    Check(name="e2e", title="End-to-end tests", command=_PYTEST, paths=("tests/e2e",)),
 )
 
 

@@ -207,7 +207,7 @@ for group in (tenants, keys, plans, accounts, usage, audit, backup, restore):
 def test(selection: tuple[str, ...]) -> int:
     """Run the project's checks: all, or those that SELECTION names.
 
-    The checks are format, lint, types, layers, imports, unit and integration. What follows them goes to pytest:
+    The checks are format, lint, types, layers, imports, unit, integration and e2e. What follows them goes to pytest:
     `odea test unit -k port`, `odea test tests/e2e`.
     """
     return checks.run(home(), *checks.choose(home(), selection))
