@@ -29,6 +29,30 @@ async def main():
     print(info.config.num_replicas, len(info.cluster.replicas))
 asyncio.run(main())
 """
+COPY: Final = """
+import asyncio, os, sys
+from pathlib import Path
+from odea_runtime import snapshots
+from odea_runtime.bus import Bus
+from odea_runtime.settings import Settings, load
+async def on_bus(user, do):
+    bus = Bus(load(Settings, {**os.environ, "ODEA_NATS_SEED": os.environ["SEED_" + user.upper()]}), user)
+    await bus.start()
+    try:
+        return await do(bus)
+    finally:
+        await bus.stop()
+async def main():
+    path = Path("/dev/shm/copy")
+    tell = lambda bus: bus.client.jetstream().publish("odea.v1.quota.evt.settled", b"told", headers={"ce-id": "one"})
+    await on_bus("quota", tell)
+    await on_bus("backup", lambda bus: snapshots.take(bus, path))
+    await on_bus("quota", tell)
+    last = await on_bus("installer", lambda bus: snapshots.put_back(bus, path))
+    count = await on_bus("installer", snapshots.count)
+    print(count, *await on_bus("installer", lambda bus: snapshots.ids_since(bus, last)))
+asyncio.run(main())
+"""
 
 
 def openssl(folder: Path, *arguments: str) -> None:
@@ -85,6 +109,16 @@ def test_events_are_kept_by_three_over_tls(bus: Engine) -> None:
     job = bus.workload("Job/odea-bus-apply")
     looked = bus.one_off(job, "-c", LOOK, program=["/app/bin/python"], environ={"URL": "tls://odea-nats:4222"})
     assert looked.returncode == 0, looked.stderr
+    assert looked.stdout.split() == ["3", "2"]
+
+
+def test_the_stream_is_copied_and_put_back_on_all_three(bus: Engine, seeds: dict[str, str]) -> None:
+    job = bus.workload("Job/odea-bus-apply")
+    environ = {f"SEED_{user.upper()}": seeds[user] for user in ("quota", "backup", "installer")}
+    copied = bus.one_off(job, "-c", COPY, program=["/app/bin/python"], environ=environ)
+    assert copied.returncode == 0, copied.stderr
+    assert copied.stdout.split()[-2:] == ["1", "one"], "what came after the copy is gone"
+    looked = bus.one_off(job, "-c", LOOK, program=["/app/bin/python"], environ={"URL": "tls://odea-nats:4222"})
     assert looked.stdout.split() == ["3", "2"]
 
 

@@ -40,6 +40,8 @@ _REVISION: Final = {
 SPEECHES: Final = 10
 """That must end well in each step."""
 WITHIN_S: Final = 120.0
+DRAIN_S: Final = 150
+"""For streams in hand, as on Kubernetes: a local stack gives them a few seconds."""
 
 
 class Upgrade:
@@ -80,6 +82,7 @@ class Upgrade:
                 environ = self.environs[service] | {
                     "ODEA_OPS_ADDRESS": f"127.0.0.1:{ops}",
                     "ODEA_GATEWAY_ADDRESS": f"127.0.0.1:{port}",
+                    "ODEA_DRAIN_S": str(DRAIN_S),
                 }
                 with (self.stack.folder.logs / f"{service}-today.log").open("wb") as log:
                     command = [sys.executable, "-P", "-m", f"odea_{service}", "serve"]
@@ -89,7 +92,7 @@ class Upgrade:
         finally:
             for process in reversed(started):
                 process.terminate()
-            statuses = [process.wait(60) for process in started]
+            statuses = [process.wait(2 * DRAIN_S) for process in started]
         assert statuses == [0] * len(SERVICES)
 
     def _revision(self, service: str) -> str:
