@@ -27,7 +27,6 @@ from odea_runtime.audit import AuditLog
 from odea_runtime.background import running
 from odea_runtime.bus import Bus
 from odea_runtime.health import OpsServer
-from odea_runtime.migrations import await_schema, migrate
 from odea_runtime.outbox import Outbox
 from odea_runtime.postgres import Database
 from odea_runtime.tasks import Tasks
@@ -91,11 +90,16 @@ async def run_bootstrap(settings: KeysSettings, _stop: asyncio.Event) -> None:
 
 async def run_migrations(settings: KeysSettings, _stop: asyncio.Event) -> None:
     """Bring the schema to the newest revision."""
+    # Imported here: the serving process has no use for the migration tools and their memory.
+    from odea_runtime.migrations import migrate  # noqa: PLC0415
+
     await migrate(settings, PACKAGE, SCHEMA)
 
 
 async def wait_for_schema(settings: KeysSettings, stop: asyncio.Event) -> None:
     """Return when the schema is at the newest revision, or beyond."""
+    from odea_runtime.migrations import await_schema  # noqa: PLC0415 - as above
+
     await await_schema(settings, PACKAGE, SCHEMA, stop)
 
 
