@@ -8,7 +8,7 @@ from odea_contracts.errors import ErrorCode, Failure
 from odea_contracts.quota import Denied, Limit
 from odea_contracts.synth import AudioFormat, Speak
 from odea_synth.providers.base import ErrorClass, ProviderError, Voice
-from odea_synth.synthesis import OPENAI_MODELS, OPENAI_VOICES, Catalogue, Route, provider_failure, quota_failure
+from odea_synth.synthesis import OPENAI_MODELS, OPENAI_VOICES, Catalogue, Route, Rule, provider_failure, quota_failure
 from support.scripted import ScriptedProvider
 
 
@@ -94,6 +94,19 @@ def test_everything_that_is_listed_can_be_spoken() -> None:
     for model in models:
         for listed in voices:
             assert routes_of(everything, speak(model=model.id, voice=listed.id))
+
+
+@pytest.mark.parametrize("listed", [(), ("ash", "Vera"), ("Vera", "coral")])
+@pytest.mark.parametrize("standard", [{}, {"alloy": "Carl", "coral": "Ines"}])
+@pytest.mark.parametrize("voices", [{}, {"alloy": "Kurt", "Vera": "Kurt"}])
+def test_a_name_means_what_the_list_of_names_says(
+    voices: dict[str, str], standard: dict[str, str], listed: tuple[str, ...]
+) -> None:
+    rule = Rule(provider=ScriptedProvider(), voices=voices, standard_voices=standard)
+    known = tuple(map(voice, listed))
+    names = rule.names(known)
+    for name in (*OPENAI_VOICES, "Vera", "Kurt", "nobody"):
+        assert rule.voice(name, known) == names.get(name)
 
 
 def test_lists_say_who_is_behind_a_name() -> None:

@@ -82,7 +82,14 @@ class Rule:
 
     def voice(self, name: str, listed: Sequence[Voice] | None) -> str | None:
         """The provider's own voice for a client's name; `listed` is `None` while nobody knows what it has."""
-        own = self.names(listed or ()).get(name)
+        # What `names` says of one name, without making the table of all.
+        own = self.voices.get(name)
+        if own is None and any(voice.id == name for voice in listed or ()):
+            own = name
+        if own is None and not self.standard_voices and listed and name in OPENAI_VOICES:
+            own = listed[0].id
+        if own is None:
+            own = self.standard_voices.get(name)
         if own is None and (self.unlisted_voices or listed is None):
             return name
         return own
