@@ -134,7 +134,7 @@ upgrade-test *args:
 keep-queries service revision commit="HEAD":
     rm -f tests/contract/earlier/{{service}}/*.sql
     git show {{commit}}:services/{{service}}/src/odea_{{service}}/queries.sql >tests/contract/earlier/{{service}}/{{revision}}.sql
-    test {{service}} = synth || git show {{commit}}:libs/runtime/src/odea_runtime/outbox.sql >>tests/contract/earlier/{{service}}/{{revision}}.sql
+    test {{service}} = synth || git ls-tree --name-only {{commit}} libs/runtime/src/odea_runtime/ | grep 'sql$' | xargs -I@ git show {{commit}}:@ >>tests/contract/earlier/{{service}}/{{revision}}.sql
 
 # Write the dev overlay's logins of the bus anew, after its rights have changed; --renew makes new seeds, too
 [group('cluster')]

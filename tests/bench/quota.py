@@ -35,6 +35,7 @@ from odea_runtime.background import running
 from odea_runtime.bus import Bus, BusError
 from odea_runtime.ids import new_uuid
 from odea_runtime.postgres import Database
+from odea_runtime.repeats import Repeats
 from odea_runtime.service import GC_THRESHOLDS
 from odea_runtime.settings import DatabaseSettings, Settings, load
 from support.databases import Databases
@@ -134,10 +135,11 @@ async def ledger(dsn: str) -> AsyncGenerator[Ask]:
     database = Database(load(DatabaseSettings, {"ODEA_NATS_URL": "-", "ODEA_DATABASE_URL": dsn}), "odea_quota", "quota")
     await database.start()
 
-    await PlanStore(database).set_plan(
+    repeats = Repeats(database, keep_s=3600)
+    await PlanStore(database, repeats).set_plan(
         PlanSet(name="bench", units=10**12, requests_per_minute=1_000_000, requests_burst=1_000_000)
     )
-    await AccountStore(database).set_account(AccountSet(account_id=ACCOUNT, tenant_id=ACCOUNT, plan="bench"))
+    await AccountStore(database, repeats).set_account(AccountSet(account_id=ACCOUNT, tenant_id=ACCOUNT, plan="bench"))
     batcher = Batcher(HoldStore(database).apply, batch_max=400, queue_max=10_000, lanes=2)
     async with running(batcher.run()):
         yield batcher.submit

@@ -21,7 +21,11 @@ def _named(package: str, file: str) -> dict[str, str]:
 
 
 _SERVICES: Final = {name: _named(f"odea_{name}", "queries.sql") for name in ("keys", "quota", "synth")}
-_SHARED: Final = _named("odea_runtime", "outbox.sql") | _named("odea_runtime", "audit.sql")
+_SHARED: Final = {
+    name: sql
+    for file in ("outbox.sql", "audit.sql", "repeats.sql")
+    for name, sql in _named("odea_runtime", file).items()
+}
 _WITH_SHARED: Final = ("keys", "quota")
 _CASES = [
     pytest.param(service, sql, id=f"{service}-{name}")
@@ -50,7 +54,7 @@ async def test_the_schema_has_what_the_query_names(
     await schemas[service].prepare(sql)
 
 
-@pytest.mark.parametrize("table", ["outbox", "audit"])
+@pytest.mark.parametrize("table", ["outbox", "audit", "repeats"])
 async def test_every_service_that_others_change_has_the_shared_tables(
     schemas: dict[str, asyncpg.Connection], table: str
 ) -> None:

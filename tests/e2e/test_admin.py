@@ -71,44 +71,6 @@ async def test_usage_is_told_by_day_and_key(
     assert (await done(await admin.get(f"{ADMIN}/usage", params={"tenant_id": owner.tenant_id})))["points"] == []
 
 
-OPERATIONS = (
-    ("GET", "/tenants"),
-    ("POST", "/tenants"),
-    ("GET", "/tenants/{id}"),
-    ("PATCH", "/tenants/{id}"),
-    ("POST", "/tenants/{id}/suspend"),
-    ("POST", "/tenants/{id}/resume"),
-    ("GET", "/tenants/{id}/keys"),
-    ("POST", "/tenants/{id}/keys"),
-    ("GET", "/keys/{id}"),
-    ("PATCH", "/keys/{id}"),
-    ("POST", "/keys/{id}/rotate"),
-    ("POST", "/keys/{id}/revoke"),
-    ("GET", "/plans"),
-    ("GET", "/plans/default"),
-    ("PUT", "/plans/default"),
-    ("GET", "/accounts/{id}"),
-    ("PATCH", "/accounts/{id}"),
-    ("POST", "/accounts/{id}/suspend"),
-    ("POST", "/accounts/{id}/resume"),
-    ("POST", "/accounts/{id}/topups"),
-    ("GET", "/usage?tenant_id={id}"),
-    ("GET", "/audit"),
-)
-
-
-@pytest.mark.parametrize(("method", "path"), OPERATIONS, ids=[f"{method} {path}" for method, path in OPERATIONS])
-async def test_another_key_finds_nothing_here(
-    stack: EmbeddedStack, tenant: tuple[tenants.Tenant, str], method: str, path: str
-) -> None:
-    """Not even of its own tenant, and with the very answer of a path that is not there."""
-    owner, key = tenant
-    where = ADMIN + path.format(id=owner.tenant_id)
-    async with client_with(stack, key) as caller, httpx.AsyncClient(base_url=stack.url, timeout=20) as stranger:
-        assert refused(await caller.request(method, where, json={})) == (404, "not_found", None)
-        assert refused(await stranger.request(method, where, json={})) == (401, "missing_api_key", None)
-
-
 WRONG: dict[str, tuple[str, str, Any, tuple[int, str, str | None]]] = {
     "unknown field": ("POST", "/tenants", {"name": "x", "plam": "y"}, (400, "invalid_value", "plam")),
     "no name": ("POST", "/tenants", {}, (400, "missing_required_parameter", "name")),

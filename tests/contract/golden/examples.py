@@ -1,7 +1,7 @@
 """One example of every message, with a value other than the default in every field."""
 
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 from msgspec.structs import asdict
 
@@ -13,6 +13,7 @@ HOLD: Final = "0190f5a1-7b7c-7def-8abc-0123456789ab"
 AT_MS: Final = 1_795_500_000_123
 PUBLIC_ID: Final = "A1b2C3d4E5f6"
 
+_BY: Final[dict[str, Any]] = {"actor": "key_9", "origin": "2001:db8::1", "idempotency_key": "order-7/1"}
 BALANCE: Final = balances.Balance(
     account_id="ten_1",
     limit=100_000,
@@ -90,9 +91,7 @@ _KEYS: tuple[Message, ...] = (
         plan="small",
         overrides=OVERRIDES,
         allowed_cidrs=("192.0.2.0/24",),
-        idempotency_key="order-7/1",
-        actor="key_9",
-        origin="192.0.2.1",
+        **_BY,
     ),
     keys.Issued(key=KEY, secret="a text that is shown once"),
     keys.KeyUpdate(
@@ -101,20 +100,19 @@ _KEYS: tuple[Message, ...] = (
         scopes=(keys.Scope.SPEECH,),
         expires_at_ms=None,
         allowed_cidrs=(),
-        actor="key_9",
-        origin="2001:db8::1",
+        **_BY,
     ),
-    keys.Rotate(key_id="key_1", grace_ms=3_600_000, idempotency_key="order-7/2", actor="key_9", origin="192.0.2.1"),
-    keys.KeyRef(key_id="key_1", actor="key_9", origin="192.0.2.1"),
+    keys.Rotate(key_id="key_1", grace_ms=3_600_000, **_BY),
+    keys.KeyRef(key_id="key_1", **_BY),
     keys.KeyList(tenant_id="ten_1", cursor="a2tleV8w", limit=200),
     keys.KeyPage(keys=(KEY,), next_cursor="a2tleV8x"),
     keys.KeyEvent(tenant_id="ten_1", key_id="key_1", plan="small", overrides=OVERRIDES),
 )
 _TENANTS: tuple[Message, ...] = (
     TENANT,
-    tenants.TenantCreate(name="Söhne", plan="small", idempotency_key="order-7/0", actor="key_9", origin="192.0.2.1"),
-    tenants.TenantRef(tenant_id="ten_1", actor="key_9", origin="192.0.2.1"),
-    tenants.TenantUpdate(tenant_id="ten_1", name="Töchter", actor="key_9", origin="192.0.2.1"),
+    tenants.TenantCreate(name="Söhne", plan="small", **_BY),
+    tenants.TenantRef(tenant_id="ten_1", **_BY),
+    tenants.TenantUpdate(tenant_id="ten_1", name="Töchter", **_BY),
     tenants.TenantList(cursor="dHRlbl8w", limit=200),
     tenants.TenantPage(tenants=(TENANT, TENANT), next_cursor="dHRlbl8x"),
     tenants.TenantEvent(tenant_id="ten_1", name="Söhne", plan="small"),
@@ -227,16 +225,14 @@ _WRITE_OFFS: tuple[Message, ...] = (
 _PLANS: tuple[Message, ...] = (
     LIMITS,
     PLAN,
-    plans.PlanSet(**asdict(PLAN), actor="key_9", origin="192.0.2.1"),
+    plans.PlanSet(**asdict(PLAN), **_BY),
     plans.PlanRef(name="small"),
     plans.PlanList(),
     plans.Plans(plans=(PLAN,)),
     OVERRIDES,
-    plans.AccountSet(
-        account_id="key_1", tenant_id="ten_1", plan="small", overrides=OVERRIDES, actor="key_9", origin="192.0.2.1"
-    ),
-    plans.TopUp(topup_id=HOLD, account_id="ten_1", units=5_000, expires_at_ms=AT_MS, actor="key_9", origin="192.0.2.1"),
-    plans.AccountRef(account_id="ten_1", actor="key_9", origin="192.0.2.1"),
+    plans.AccountSet(account_id="key_1", tenant_id="ten_1", plan="small", overrides=OVERRIDES, **_BY),
+    plans.TopUp(topup_id=HOLD, account_id="ten_1", units=5_000, expires_at_ms=AT_MS, **_BY),
+    plans.AccountRef(account_id="ten_1", **_BY),
     plans.Account(
         account_id="ten_1", tenant_id="ten_1", plan="small", suspended=True, balance=BALANCE, overrides=OVERRIDES
     ),

@@ -75,20 +75,16 @@ async def test_a_repeated_rotation_rotates_once(client: Client, database: asyncp
     assert await database.fetchval("SELECT count(*) FROM keys.secrets") == 2
     await client.call(keys.REVOKE, keys.KeyRef(key_id=issued.key.key_id))
     late = await client.call(keys.ROTATE, request)
-    assert isinstance(late, Issued)
-    assert late.secret == first.secret
-    assert late.key.revoked_at_ms is not None, "the key is shown as it is by now"
+    assert late == first, "whatever became of the key since"
 
 
 @pytest.mark.usefixtures("service")
-async def test_a_repeated_tenant_is_the_one_that_was_made_even_under_another_name(client: Client) -> None:
+async def test_a_repeated_tenant_is_the_first_answer_whatever_its_name_is_by_now(client: Client) -> None:
     request = TenantCreate(name="Hall", idempotency_key=NAME, actor="tester")
     tenant = await client.call(tenants.TENANT_CREATE, request)
     assert isinstance(tenant, Tenant)
-    renamed = await client.call(
-        tenants.TENANT_UPDATE, tenants.TenantUpdate(tenant_id=tenant.tenant_id, name="Great Hall")
-    )
-    assert await client.call(tenants.TENANT_CREATE, request) == renamed
+    await client.call(tenants.TENANT_UPDATE, tenants.TenantUpdate(tenant_id=tenant.tenant_id, name="Great Hall"))
+    assert await client.call(tenants.TENANT_CREATE, request) == tenant
     assert_reused(
         await client.call(
             tenants.TENANT_CREATE, TenantCreate(name="Hall", plan="big", idempotency_key=NAME, actor="tester")

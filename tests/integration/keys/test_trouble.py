@@ -15,7 +15,6 @@ from odea_contracts.keys import Principal, Refusal, Refused, Scope
 from odea_keys.announcer import Announcer
 from odea_keys.handlers import Handlers
 from odea_keys.keyring import Keyring
-from odea_keys.repeats import Repeats
 from odea_keys.settings import KeysSettings
 from odea_keys.store import Store
 from odea_keys.tenant_store import TenantStore
@@ -23,6 +22,7 @@ from odea_runtime.audit import AuditLog
 from odea_runtime.bus import Bus, BusError
 from odea_runtime.outbox import Outbox
 from odea_runtime.postgres import Database
+from odea_runtime.repeats import Repeats
 from support.databases import Databases
 from support.servers import NatsServer, PostgresServer
 from support.waiting import until
@@ -134,7 +134,7 @@ async def test_a_revocation_that_the_bus_did_not_hear_is_told_by_the_outbox(
     settings = settings_for(breakable_nats.url, settings.database_url.get_secret_value())
     storage, bus = Database(settings, "odea_keys", "keys"), Bus(settings, "keys")
     outbox = Outbox(storage, bus)
-    repeats = Repeats(storage.queries, keep_s=3600)
+    repeats = Repeats(storage, keep_s=3600)
     handlers = Handlers(
         Store(storage, repeats),
         TenantStore(storage, repeats),

@@ -24,7 +24,6 @@ from odea_contracts.tenants import Tenant
 from odea_keys.announcer import Announcer
 from odea_keys.handlers import Handlers
 from odea_keys.keyring import Keyring
-from odea_keys.repeats import Repeats
 from odea_keys.settings import KeysSettings
 from odea_keys.store import Store
 from odea_keys.tenant_store import TenantStore
@@ -32,6 +31,7 @@ from odea_runtime.audit import AuditLog
 from odea_runtime.bus import Bus
 from odea_runtime.outbox import Outbox
 from odea_runtime.postgres import Database
+from odea_runtime.repeats import Repeats
 
 FAR_MS = 2**53
 EXPIRE_KEY = "UPDATE keys.keys SET created_at = created_at - interval '1 day', expires_at = clock_timestamp()"
@@ -167,7 +167,7 @@ async def test_every_class_of_refusal_asks_the_storage_the_same(
     await storage.start()
     bus = Bus(own, "tests")
     announcer = Announcer(bus, Outbox(storage, bus))
-    repeats = Repeats(storage.queries, keep_s=3600)
+    repeats = Repeats(storage, keep_s=3600)
     handlers = Handlers(
         Store(storage, repeats),
         TenantStore(storage, repeats),

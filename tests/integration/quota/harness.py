@@ -34,6 +34,7 @@ from odea_runtime.background import running
 from odea_runtime.bus import Bus, BusError
 from odea_runtime.ids import new_uuid
 from odea_runtime.postgres import Database
+from odea_runtime.repeats import Repeats
 from odea_runtime.settings import DatabaseSettings, Settings, load
 from support.waiting import until
 
@@ -64,8 +65,9 @@ class Ledger:
     def __init__(self, database: Database, batcher: Batcher) -> None:
         self.database = database
         self.store = HoldStore(database)
-        self.plans = PlanStore(database)
-        self.accounts = AccountStore(database)
+        repeats = Repeats(database, keep_s=3600)
+        self.plans = PlanStore(database, repeats)
+        self.accounts = AccountStore(database, repeats)
         self.reader = Reader(database)
         self.audit = AuditLog(database)
         self.batcher = batcher

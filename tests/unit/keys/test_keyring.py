@@ -175,8 +175,10 @@ def test_scopes_are_kept_once_and_in_order() -> None:
 
 def test_a_derived_secret_can_be_made_again_from_all_three_and_from_nothing_less() -> None:
     rotated = Keyring((NEW, OLD))
-    salt = bytes(range(64))
-    secret = rotated.derived_secret(salt, "order-7")
+    secret = rotated.derived_secret("order-7")
+    salt = secret.salt
+    assert len(salt) == 64
+    assert rotated.derived_secret("order-7").salt != salt
     text = Keyring((OLD, NEW)).derive_again(secret.public_id, secret.pepper_id, salt, "order-7")
     assert text == secret.text
     parsed = parse_key(text)

@@ -35,6 +35,11 @@ class Endpoint(Generic[RequestT, ReplyT]):
     request: type[RequestT]
     reply: Any
 
+    @property
+    def verb(self) -> str:
+        """What is asked of the service, as the end of its subject."""
+        return self.subject.rpartition(".")[2]
+
 
 # `(?!\n)` stands in the patterns because `$` alone lets a line break through at the end.
 Id = Annotated[
@@ -81,12 +86,15 @@ UNKNOWN: Final = "unknown"
 
 
 class Change(Message, kw_only=True):
-    """What every request that changes something says for the audit.
+    """What every request that changes something says: who asks, for the audit, and by which name it may ask again.
 
     Attributes:
         actor: on whose behalf: a key id, or the operator's name.
         origin: the network address that the caller was seen at.
+        idempotency_key: the caller's name for the change. A repeat of the same actor under the same name changes
+            nothing and gets the first answer; with other content it is a conflict. Remembered for a day.
     """
 
     actor: Name = UNKNOWN
     origin: Origin = UNKNOWN
+    idempotency_key: IdempotencyKey | None = None

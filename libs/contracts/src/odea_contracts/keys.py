@@ -6,7 +6,7 @@ from typing import Annotated, Final, TypeAlias
 from msgspec import UNSET, Meta, UnsetType
 
 from odea_contracts import subjects
-from odea_contracts.base import Change, Cursor, Endpoint, Id, IdempotencyKey, Message, Milliseconds, Name, PageSize
+from odea_contracts.base import Change, Cursor, Endpoint, Id, Message, Milliseconds, Name, PageSize
 from odea_contracts.errors import Failure
 from odea_contracts.plans import Overrides
 
@@ -112,9 +112,8 @@ class Issue(Change, kw_only=True):
         plan: the quota plan of that account, if there is to be one.
         overrides: limits of that account that differ from its plan's; refused where there is to be none.
         allowed_cidrs: the networks that the key may be used from; empty for any.
-        idempotency_key: a repeat of the same actor with the same one gives the same key and the same secret, which is
-            not stored but derived anew, for a day; with other content it is a conflict. Without one, a key whose
-            answer was lost is to be revoked.
+        idempotency_key: a repeat gives the same secret too, which is not stored but derived anew. Without one, a key
+            whose answer was lost is to be revoked.
     """
 
     tenant_id: Id
@@ -125,7 +124,6 @@ class Issue(Change, kw_only=True):
     plan: Name = "default"
     overrides: Overrides | UnsetType = UNSET
     allowed_cidrs: Cidrs = ()
-    idempotency_key: IdempotencyKey | None = None
 
 
 class Issued(Message, tag_field="type", tag="issued"):
@@ -153,12 +151,11 @@ class Rotate(Change, kw_only=True):
     """Give a key a new secret. Every older one of its secrets works on for the grace at most, with 0 no more at all.
 
     Attributes:
-        idempotency_key: as for `Issue`; a repeat changes nothing.
+        idempotency_key: as for `Issue`.
     """
 
     key_id: Id
     grace_ms: Annotated[int, Meta(ge=0, le=90 * 24 * 3600 * 1000)] = 0
-    idempotency_key: IdempotencyKey | None = None
 
 
 class KeyRef(Change, kw_only=True):

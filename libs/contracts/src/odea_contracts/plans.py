@@ -5,7 +5,19 @@ from typing import Annotated, Final, TypeAlias
 from msgspec import UNSET, Meta, UnsetType
 
 from odea_contracts import subjects
-from odea_contracts.base import UNKNOWN, Change, Endpoint, HoldId, Id, Message, Milliseconds, Name, Origin, Units
+from odea_contracts.base import (
+    UNKNOWN,
+    Change,
+    Endpoint,
+    HoldId,
+    Id,
+    IdempotencyKey,
+    Message,
+    Milliseconds,
+    Name,
+    Origin,
+    Units,
+)
 from odea_contracts.errors import Failure
 from odea_contracts.quota import Balance, HeldUnits, Window
 
@@ -42,6 +54,7 @@ class PlanSet(NamedLimits, kw_only=True):
 
     actor: Name = UNKNOWN
     origin: Origin = UNKNOWN
+    idempotency_key: IdempotencyKey | None = None
 
     def limits(self) -> NamedLimits:
         """What is asked for, without who asks."""

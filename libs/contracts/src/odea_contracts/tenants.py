@@ -3,7 +3,7 @@
 from typing import Final, TypeAlias
 
 from odea_contracts import subjects
-from odea_contracts.base import Change, Cursor, Endpoint, Id, IdempotencyKey, Message, Milliseconds, Name, PageSize
+from odea_contracts.base import Change, Cursor, Endpoint, Id, Message, Milliseconds, Name, PageSize
 from odea_contracts.errors import Failure
 
 
@@ -21,13 +21,10 @@ class TenantCreate(Change, kw_only=True):
 
     Attributes:
         plan: the quota plan of the tenant's account; quota opens the account when it hears of the tenant.
-        idempotency_key: a repeat of the same actor with the same one gives the tenant that was made, whatever it is
-            called by now; with other content it is a conflict. Remembered for a day.
     """
 
     name: Name
     plan: Name = "default"
-    idempotency_key: IdempotencyKey | None = None
 
 
 class TenantRef(Change, kw_only=True):

@@ -16,10 +16,8 @@ from odea_contracts.subjects import KEYS
 from odea_keys.announcer import Announcer
 from odea_keys.bootstrap import BootstrapError, make_admin_key
 from odea_keys.expiries import Expiries
-from odea_keys.forgetter import Forgetter
 from odea_keys.handlers import Handlers
 from odea_keys.keyring import Keyring
-from odea_keys.repeats import Repeats
 from odea_keys.settings import KeysSettings
 from odea_keys.store import Store
 from odea_keys.tenant_store import TenantStore
@@ -29,6 +27,7 @@ from odea_runtime.bus import Bus
 from odea_runtime.health import OpsServer
 from odea_runtime.outbox import Outbox
 from odea_runtime.postgres import Database
+from odea_runtime.repeats import Repeats
 from odea_runtime.tasks import Tasks
 
 PACKAGE = "odea_keys"
@@ -42,7 +41,7 @@ async def serve(settings: KeysSettings, stop: asyncio.Event) -> None:
     bus = Bus(settings, KEYS, router)
     outbox = Outbox(database, bus)
     tasks = Tasks(settings.tasks_max)
-    repeats = Repeats(database.queries, keep_s=settings.idempotency_keep_s)
+    repeats = Repeats(database, keep_s=settings.idempotency_keep_s)
     handlers = Handlers(
         Store(database, repeats),
         TenantStore(database, repeats),
@@ -56,7 +55,7 @@ async def serve(settings: KeysSettings, stop: asyncio.Event) -> None:
     async with OpsServer(settings.ops_address, {"bus": bus.check, "database": database.check}):
         work = asyncio.create_task(_work(bus, outbox))
         try:
-            async with running(Forgetter(database, repeats).run()), running(Expiries(database).run()):
+            async with running(repeats.forget()), running(Expiries(database).run()):
                 await _until(stop, work)
         finally:
             await bus.stop_serving()
@@ -71,7 +70,7 @@ async def serve(settings: KeysSettings, stop: asyncio.Event) -> None:
 async def run_bootstrap(settings: KeysSettings, _stop: asyncio.Event) -> None:
     """Make an admin key, and show it once."""
     database = Database(settings, PACKAGE, SCHEMA)
-    repeats = Repeats(database.queries, keep_s=settings.idempotency_keep_s)
+    repeats = Repeats(database, keep_s=settings.idempotency_keep_s)
     await database.start()
     try:
         key_id = await make_admin_key(

@@ -44,7 +44,6 @@ from odea_contracts.tenants import (
 )
 from odea_keys.announcer import Announcer
 from odea_keys.keyring import Keyring, NewSecret, UnknownPepperError, canonical_cidrs
-from odea_keys.repeats import Named, Operation, named
 from odea_keys.store import Made, Store
 from odea_keys.tenant_store import TenantStore
 from odea_runtime.audit import BAD_CURSOR, AuditLog
@@ -131,21 +130,19 @@ class Handlers:
             request = replace(request, allowed_cidrs=canonical_cidrs(request.allowed_cidrs))
         except ValueError as error:
             return _bad_network(error)
-        change = named(Operation.ISSUE, request)
-        secret = self._new_secret(change)
-        made = await self._in_time(self._store.issue(request, secret, change))
+        secret = self._new_secret(request)
+        made = await self._in_time(self._store.issue(request, secret))
         if not isinstance(made, Failure):
             self._announcer.committed()
-        return self._shown(made, secret, change)
+        return self._shown(made, secret, request)
 
     async def rotate(self, request: Rotate) -> IssueReply:
         """The key with a new secret, its text included."""
-        change = named(Operation.ROTATE, request)
-        secret = self._new_secret(change)
-        made = await self._in_time(self._store.rotate(request, secret, change))
+        secret = self._new_secret(request)
+        made = await self._in_time(self._store.rotate(request, secret))
         if not isinstance(made, Failure):
             await self._announce(made.key)
-        return self._shown(made, secret, change)
+        return self._shown(made, secret, request)
 
     async def update(self, request: KeyUpdate) -> KeyReply:
         """The key as it is from now on."""
@@ -179,7 +176,7 @@ class Handlers:
 
     async def tenant_create(self, request: TenantCreate) -> TenantReply:
         """The tenant of this name."""
-        tenant = await self._in_time(self._tenants.create(request, named(Operation.TENANT_CREATE, request)))
+        tenant = await self._in_time(self._tenants.create(request))
         self._announcer.committed()
         return tenant
 
@@ -218,20 +215,19 @@ class Handlers:
         """A page of the changes that were made, newest first."""
         return await self._in_time(self._audit.page(request))
 
-    def _new_secret(self, change: Named | None) -> NewSecret:
-        if change is None:
-            return self._keyring.new_secret()
-        return self._keyring.derived_secret(change.salt, change.name)
+    def _new_secret(self, request: Issue | Rotate) -> NewSecret:
+        name = request.idempotency_key
+        return self._keyring.new_secret() if name is None else self._keyring.derived_secret(name)
 
-    def _shown(self, made: Made | Failure, secret: NewSecret, change: Named | None) -> IssueReply:
+    def _shown(self, made: Made | Failure, secret: NewSecret, request: Issue | Rotate) -> IssueReply:
         """The answer with the key's text: that of the new secret, or once more that of the one made before."""
         if isinstance(made, Failure):
             return made
-        earlier = made.earlier
-        if earlier is None or change is None:
+        name = request.idempotency_key
+        if name is None or made.public_id == secret.public_id:
             return Issued(key=made.key, secret=secret.text)
         try:
-            text = self._keyring.derive_again(earlier.public_id, earlier.pepper_id, earlier.salt, change.name)
+            text = self._keyring.derive_again(made.public_id, made.pepper_id, made.salt, name)
         except UnknownPepperError:
             return failure(
                 ErrorCode.CONFLICT,

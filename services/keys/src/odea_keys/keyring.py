@@ -17,15 +17,22 @@ from odea_keys.peppers import Pepper
 from odea_runtime.ids import random_base62
 
 HASH_BYTES: Final = 64
+SALT_BYTES: Final = 64
+"""Used for one derived secret alone."""
 _DERIVED: Final = b"odea: the secret of a change that may be repeated\0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewSecret:
-    """A fresh secret: what is stored of it, and the key's whole text, which is shown once and then forgotten."""
+    """A fresh secret: what is stored of it, and the key's whole text, which is shown once and then forgotten.
+
+    Attributes:
+        salt: what it was derived with; empty if it is random.
+    """
 
     public_id: str
     pepper_id: str
+    salt: bytes = field(default=b"", repr=False)
     hash: bytes = field(repr=False)
     text: str = field(repr=False)
 
@@ -71,14 +78,14 @@ class Keyring:
         """A secret of 512 random bits under a random public id."""
         return self._new(encode_secret(secrets.token_bytes(SECRET_BYTES)))
 
-    def derived_secret(self, salt: bytes, name: str) -> NewSecret:
-        """A secret of 512 bits that whoever has the newest pepper, the salt and the name can make again.
+    def derived_secret(self, name: str) -> NewSecret:
+        """A secret of 512 bits that whoever has the newest pepper, its salt and the name can make again.
 
         Args:
-            salt: 64 random bytes, used for this secret alone.
             name: what the caller calls the change that makes the secret.
         """
-        return self._new(_derive(self._newest, salt, name))
+        salt = secrets.token_bytes(SALT_BYTES)
+        return self._new(_derive(self._newest, salt, name), salt)
 
     def derive_again(self, public_id: str, pepper_id: str, salt: bytes, name: str) -> str:
         """The text of a key whose secret was derived before.
@@ -91,11 +98,12 @@ class Keyring:
             raise UnknownPepperError(pepper_id)
         return format_key(public_id, _derive(pepper, salt, name))
 
-    def _new(self, secret: str) -> NewSecret:
+    def _new(self, secret: str, salt: bytes = b"") -> NewSecret:
         public_id = random_base62(PUBLIC_ID_LENGTH)
         return NewSecret(
             public_id=public_id,
             pepper_id=self._newest.pepper_id,
+            salt=salt,
             hash=_hash(self._newest, digest_of(secret)),
             text=format_key(public_id, secret),
         )

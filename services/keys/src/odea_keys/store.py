@@ -4,22 +4,23 @@ Every change is one transaction with its audit row and its event. Which of two c
 a row lock or the `WHERE` of the changing statement, never by a look beforehand.
 """
 
-from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import asyncpg
 from msgspec import UNSET
 
+from odea_contracts import keys
 from odea_contracts.audit import AuditAction, AuditDetail
 from odea_contracts.errors import ErrorCode, Failure, failure
 from odea_contracts.keys import Issue, Key, KeyEvent, KeyRef, KeyUpdate, Rotate
 from odea_keys.journal import Journal
 from odea_keys.keyring import NewSecret, StoredSecret, ordered_scopes
-from odea_keys.repeats import Earlier, Named, RefusedError, Repeats
 from odea_keys.rows import convert
 from odea_keys.tenant_store import NO_TENANT
 from odea_runtime.ids import new_id
 from odea_runtime.postgres import Connection, Database
+from odea_runtime.repeats import RefusedError, Repeats
 
 NO_KEY: Final = failure(ErrorCode.NOT_FOUND, "There is no such key.", param="key_id")
 DEAD_KEY: Final = failure(ErrorCode.CONFLICT, "The key is revoked or has expired.", param="key_id")
@@ -30,17 +31,12 @@ _OUTCOMES: Final = {"keys_tenant_exists": NO_TENANT, "keys_expire_later": PAST_E
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """A key with a new secret.
-
-    Attributes:
-        earlier: set where a request before this one has made it, which says what its secret is derived from.
-    """
+    """A key with a new secret, and what that is derived from if it was made under a name, with which it is kept."""
 
     key: Key
-    earlier: Earlier | None = None
-
-
-MadeReply: TypeAlias = Made | Failure
+    public_id: str
+    pepper_id: str
+    salt: bytes = field(repr=False)
 
 
 class Store:
@@ -71,55 +67,34 @@ class Store:
                 return NO_TENANT
         return page
 
-    async def issue(self, request: Issue, secret: NewSecret, change: Named | None = None) -> MadeReply:
-        """A new key with its first secret, or the one that this change made before."""
+    async def issue(self, request: Issue, secret: NewSecret) -> Made | Failure:
+        """A new key with its first secret, or the one that was made under this name before."""
         try:
-            async with self._database.transaction() as connection:
-                earlier = await self._repeats.claim(connection, change)
-                if earlier:
-                    return await self._made(connection, earlier.made_id, earlier)
-                key_id = await self._issue(connection, request, secret)
-                await self._repeats.keep(connection, change, made_id=key_id, public_id=secret.public_id)
-                return await self._made(connection, key_id)
+            return await self._repeats.once(
+                keys.ISSUE.verb, request, Made, lambda connection: self._issue(connection, request, secret)
+            )
         except asyncpg.IntegrityConstraintViolationError as error:
             return _outcome(error)
-        except RefusedError as error:
-            return error.failure
 
-    async def rotate(self, request: Rotate, secret: NewSecret, change: Named | None = None) -> MadeReply:
+    async def rotate(self, request: Rotate, secret: NewSecret) -> Made | Failure:
         """Make `secret` the key's newest; all its others end within the grace."""
-        try:
-            async with self._database.transaction() as connection:
-                earlier = await self._repeats.claim(connection, change)
-                if earlier:
-                    return await self._made(connection, earlier.made_id, earlier)
-                await self._rotate(connection, request, secret)
-                await self._repeats.keep(connection, change, made_id=request.key_id, public_id=secret.public_id)
-                return await self._made(connection, request.key_id)
-        except RefusedError as error:
-            return error.failure
+        return await self._repeats.once(
+            keys.ROTATE.verb, request, Made, lambda connection: self._rotate(connection, request, secret)
+        )
 
     async def update(self, request: KeyUpdate) -> Key | Failure:
         """Change what the request names, of a living key."""
-        try:
-            async with self._database.transaction() as connection:
-                tenant_id = await self._lock(connection, request.key_id)
-                await self._update(connection, request, tenant_id)
-                return await self._key(connection, request.key_id)
-        except RefusedError as error:
-            return error.failure
+        return await self._repeats.once(
+            keys.UPDATE.verb, request, Key, lambda connection: self._update(connection, request)
+        )
 
     async def revoke(self, request: KeyRef) -> Key | Failure:
         """End the key for ever; repeating it changes nothing."""
-        key_id = request.key_id
-        async with self._database.transaction() as connection:
-            tenant_id = await self._queries.revoke(connection, key_id=key_id)
-            if tenant_id is not None:
-                event = KeyEvent(tenant_id=tenant_id, key_id=key_id)
-                await self._journal.record(connection, AuditAction.REVOKED, event, request)
-            return await self._key(connection, key_id)
+        return await self._repeats.once(
+            keys.REVOKE.verb, request, Key, lambda connection: self._revoke(connection, request)
+        )
 
-    async def _issue(self, connection: Connection, request: Issue, secret: NewSecret) -> str:
+    async def _issue(self, connection: Connection, request: Issue, secret: NewSecret) -> Made | Failure:
         key_id, scopes = new_id("key"), ordered_scopes(request.scopes)
         await self._queries.add_key(
             connection,
@@ -145,17 +120,19 @@ class Store:
         )
         event = KeyEvent(tenant_id=request.tenant_id, key_id=key_id, plan=plan, overrides=request.overrides)
         await self._journal.record(connection, AuditAction.ISSUED, event, request, detail)
-        return key_id
+        return await self._made(connection, key_id, secret)
 
-    async def _rotate(self, connection: Connection, request: Rotate, secret: NewSecret) -> None:
+    async def _rotate(self, connection: Connection, request: Rotate, secret: NewSecret) -> Made | Failure:
         tenant_id = await self._lock(connection, request.key_id)
         await self._queries.limit_secrets(connection, key_id=request.key_id, grace_ms=request.grace_ms)
         await self._add_secret(connection, request.key_id, secret)
         event = KeyEvent(tenant_id=tenant_id, key_id=request.key_id)
         detail = AuditDetail(public_id=secret.public_id, grace_ms=request.grace_ms)
         await self._journal.record(connection, AuditAction.ROTATED, event, request, detail)
+        return await self._made(connection, request.key_id, secret)
 
-    async def _update(self, connection: Connection, request: KeyUpdate, tenant_id: str) -> None:
+    async def _update(self, connection: Connection, request: KeyUpdate) -> Key | Failure:
+        tenant_id = await self._lock(connection, request.key_id)
         scopes = UNSET if request.scopes is UNSET else ordered_scopes(request.scopes)
         updated = await self._queries.update_key(
             connection,
@@ -167,7 +144,7 @@ class Store:
             expires_at_ms=None if request.expires_at_ms is UNSET else request.expires_at_ms,
         )
         if updated is None:
-            raise RefusedError(PAST_EXPIRY)
+            return PAST_EXPIRY
         detail = AuditDetail(
             name=request.name,
             scopes=scopes,
@@ -176,6 +153,14 @@ class Store:
         )
         event = KeyEvent(tenant_id=tenant_id, key_id=request.key_id)
         await self._journal.record(connection, AuditAction.UPDATED, event, request, detail)
+        return await self._key(connection, request.key_id)
+
+    async def _revoke(self, connection: Connection, request: KeyRef) -> Key | Failure:
+        tenant_id = await self._queries.revoke(connection, key_id=request.key_id)
+        if tenant_id is not None:
+            event = KeyEvent(tenant_id=tenant_id, key_id=request.key_id)
+            await self._journal.record(connection, AuditAction.REVOKED, event, request)
+        return await self._key(connection, request.key_id)
 
     async def _lock(self, connection: Connection, key_id: str) -> str:
         """Its tenant's id; from here on changes of the key wait for this one."""
@@ -190,9 +175,11 @@ class Store:
             connection, public_id=secret.public_id, key_id=key_id, pepper_id=secret.pepper_id, hash=secret.hash
         )
 
-    async def _made(self, connection: Connection, key_id: str, earlier: Earlier | None = None) -> MadeReply:
+    async def _made(self, connection: Connection, key_id: str, secret: NewSecret) -> Made | Failure:
         key = await self._key(connection, key_id)
-        return key if isinstance(key, Failure) else Made(key=key, earlier=earlier)
+        if isinstance(key, Failure):
+            return key
+        return Made(key=key, public_id=secret.public_id, pepper_id=secret.pepper_id, salt=secret.salt)
 
     async def _key(self, connection: Connection, key_id: str) -> Key | Failure:
         row = await self._queries.key(connection, key_id=key_id)

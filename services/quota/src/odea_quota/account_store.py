@@ -9,17 +9,19 @@ import asyncpg
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from odea_contracts import plans
 from odea_contracts.audit import AuditAction, AuditDetail
-from odea_contracts.base import Change
+from odea_contracts.base import Change, Endpoint
 from odea_contracts.errors import ErrorCode, failure
 from odea_contracts.plans import Account, AccountRef, AccountReply, AccountSet, Overrides, TopUp
 from odea_quota import columns
 from odea_quota.accounts import window_ms
 from odea_quota.book import OPERATOR, Entry
-from odea_quota.plan_store import UnknownPlanError, apply_plan, changed, share_plan
+from odea_quota.plan_store import apply_plan, changed, share_plan
 from odea_quota.reader import NO_ACCOUNT, Reader
 from odea_runtime.audit import NOTHING, AuditLog
 from odea_runtime.postgres import Connection, Database
+from odea_runtime.repeats import Repeats
 
 DEFAULT_PLAN: Final = "default"
 OTHER_TENANT: Final = failure(ErrorCode.CONFLICT, "The account belongs to another tenant.", param="tenant_id")
@@ -29,19 +31,18 @@ OTHER_TOPUP: Final = failure(ErrorCode.CONFLICT, "This id was used for another t
 class AccountStore:
     """Accounts and their top-ups. All methods may raise `StorageUnavailableError`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, repeats: Repeats) -> None:
         self._database = database
         self._queries: Any = database.queries
+        self._repeats = repeats
         self._reader = Reader(database)
         self._audit = AuditLog(database)
 
     async def set_account(self, command: AccountSet) -> AccountReply:
         """Change what the command names of an account, and open it if it names a tenant. What is used stays used."""
-        try:
-            async with self._database.transaction() as connection:
-                return await self._set(connection, command)
-        except UnknownPlanError:
-            return failure(ErrorCode.NOT_FOUND, "There is no such plan.", param="plan")
+        return await self._repeats.once(
+            plans.ACCOUNT_SET.verb, command, Account, lambda connection: self._set(connection, command)
+        )
 
     async def open_account(
         self, account_id: str, tenant_id: str, plan: str, overrides: Overrides | UnsetType = UNSET
@@ -57,21 +58,18 @@ class AccountStore:
 
     async def suspend_account(self, command: AccountRef) -> AccountReply:
         """Let an account hold nothing more. Open holds end as they would. Repeating it changes nothing."""
-        return await self._turn(command, AuditAction.ACCOUNT_SUSPENDED, suspended=True)
+        return await self._turn(plans.ACCOUNT_SUSPEND, command, AuditAction.ACCOUNT_SUSPENDED)
 
     async def resume_account(self, command: AccountRef) -> AccountReply:
         """Let an account hold again. Repeating it changes nothing."""
-        return await self._turn(command, AuditAction.ACCOUNT_RESUMED, suspended=False)
+        return await self._turn(plans.ACCOUNT_RESUME, command, AuditAction.ACCOUNT_RESUMED)
 
     async def top_up(self, command: TopUp) -> AccountReply:
         """Give an account extra units. Repeating it with the same id and content changes nothing."""
         try:
-            async with self._database.transaction() as connection:
-                # The account's lock comes first, as in every decision: its top-ups are guarded by it.
-                locked = self._queries.lock_balances(connection, account_ids=[command.account_id])
-                if not [row async for row in locked]:
-                    return NO_ACCOUNT
-                return await self._top_up(connection, command)
+            return await self._repeats.once(
+                plans.TOP_UP.verb, command, Account, lambda connection: self._top_up(connection, command)
+            )
         except asyncpg.DatetimeFieldOverflowError:
             return failure(ErrorCode.INVALID_VALUE, param="expires_at_ms")
 
@@ -117,15 +115,24 @@ class AccountStore:
         await apply_plan(self._queries, connection, window, account_id=account_id)
         return True
 
-    async def _turn(self, command: AccountRef, action: AuditAction, *, suspended: bool) -> AccountReply:
-        async with self._database.transaction() as connection:
+    async def _turn(
+        self, endpoint: Endpoint[AccountRef, AccountReply], command: AccountRef, action: AuditAction
+    ) -> AccountReply:
+        async def turn(connection: Connection) -> AccountReply:
+            suspended = action is AuditAction.ACCOUNT_SUSPENDED
             turned = await self._queries.set_suspended(connection, account_id=command.account_id, suspended=suspended)
             account = await self._reader.account_in(connection, command.account_id)
             if changed(turned):
                 await self._record(connection, action, command, account)
             return account
 
+        return await self._repeats.once(endpoint.verb, command, Account, turn)
+
     async def _top_up(self, connection: Connection, command: TopUp) -> AccountReply:
+        # The account's lock comes first, as in every decision: its top-ups are guarded by it.
+        locked = self._queries.lock_balances(connection, account_ids=[command.account_id])
+        if not [row async for row in locked]:
+            return NO_ACCOUNT
         content = {"account_id": command.account_id, "units": command.units, "expires_at_ms": command.expires_at_ms}
         added = await self._queries.add_topup(connection, topup_id=command.topup_id, **content)
         if not changed(added) and not await self._queries.is_same_topup(

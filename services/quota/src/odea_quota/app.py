@@ -27,6 +27,7 @@ from odea_runtime.health import OpsServer
 from odea_runtime.jetstream import until_applied
 from odea_runtime.outbox import Outbox
 from odea_runtime.postgres import Database
+from odea_runtime.repeats import Repeats
 from odea_runtime.tasks import Tasks
 
 
@@ -45,7 +46,10 @@ async def serve(settings: QuotaSettings, stop: asyncio.Event) -> None:
         lanes=settings.quota_lanes,
     )
     tasks = Tasks(settings.tasks_max)
-    handlers = Handlers(batcher, PlanStore(database), AccountStore(database), Reader(database), AuditLog(database))
+    repeats = Repeats(database, keep_s=settings.idempotency_keep_s)
+    handlers = Handlers(
+        batcher, PlanStore(database, repeats), AccountStore(database, repeats), Reader(database), AuditLog(database)
+    )
     router = NatsRouter()
     handlers.register(router, tasks)
     follower = Follower(subjects.QUOTA, deliveries_max=settings.events_deliveries_max)
@@ -64,6 +68,7 @@ async def serve(settings: QuotaSettings, stop: asyncio.Event) -> None:
         await stack.enter_async_context(running(batcher.run()))
         await stack.enter_async_context(running(sweeper.run()))
         await stack.enter_async_context(running(Lapses(database).run()))
+        await stack.enter_async_context(running(repeats.forget()))
         stack.push_async_callback(bus.stop)
         if not await unless(stop, bus.start(before=lambda: until_applied(bus, *durables))):
             return

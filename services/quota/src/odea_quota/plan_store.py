@@ -5,6 +5,7 @@ from typing import Any
 import asyncpg
 from msgspec.structs import asdict
 
+from odea_contracts import plans
 from odea_contracts.audit import AuditAction, AuditDetail
 from odea_contracts.errors import ErrorCode, failure
 from odea_contracts.plans import Plan, PlanReply, PlanSet
@@ -12,30 +13,30 @@ from odea_contracts.quota import Window
 from odea_quota.accounts import window_ms
 from odea_runtime.audit import AuditLog
 from odea_runtime.postgres import Connection, Database
+from odea_runtime.repeats import RefusedError, Repeats
 
 
-class UnknownPlanError(Exception):
+class UnknownPlanError(RefusedError):
     """No plan has this name."""
+
+    def __init__(self) -> None:
+        super().__init__(failure(ErrorCode.NOT_FOUND, "There is no such plan.", param="plan"))
 
 
 class PlanStore:
     """Plans. A change and its audit row are one transaction. All methods may raise `StorageUnavailableError`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, repeats: Repeats) -> None:
         self._database = database
         self._queries: Any = database.queries
+        self._repeats = repeats
         self._audit = AuditLog(database)
 
-    async def set_plan(self, command: PlanSet) -> Plan:
+    async def set_plan(self, command: PlanSet) -> PlanReply:
         """Make or change a plan, and give its accounts the new limits. The same plan again is no change."""
-        limits = command.limits()
-        plan = Plan(**asdict(limits))
-        async with self._database.transaction() as connection:
-            if changed(await self._queries.set_plan(connection, **_plan_columns(plan))):
-                await apply_plan(self._queries, connection, plan.window, plan=plan.name)
-                detail = AuditDetail(plan=plan.name, limits=limits)
-                await self._audit.record(connection, AuditAction.PLAN_SET, command, tenant_id=None, detail=detail)
-        return plan
+        return await self._repeats.once(
+            plans.PLAN_SET.verb, command, Plan, lambda connection: self._set(connection, command)
+        )
 
     async def get_plan(self, name: str) -> PlanReply:
         """One plan."""
@@ -49,6 +50,15 @@ class PlanStore:
             rows = [row async for row in self._queries.list_plans(connection)]
         return tuple(_plan_from(row) for row in rows)
 
+    async def _set(self, connection: Connection, command: PlanSet) -> Plan:
+        limits = command.limits()
+        plan = Plan(**asdict(limits))
+        if changed(await self._queries.set_plan(connection, **_plan_columns(plan))):
+            await apply_plan(self._queries, connection, plan.window, plan=plan.name)
+            detail = AuditDetail(plan=plan.name, limits=limits)
+            await self._audit.record(connection, AuditAction.PLAN_SET, command, tenant_id=None, detail=detail)
+        return plan
+
 
 async def share_plan(queries: Any, connection: Connection, name: str) -> Window:
     """The kind of window of a plan, which nobody changes until the transaction ends.
@@ -58,7 +68,7 @@ async def share_plan(queries: Any, connection: Connection, name: str) -> Window:
     """
     window = await queries.share_plan(connection, name=name)
     if window is None:
-        raise UnknownPlanError(name)
+        raise UnknownPlanError
     return Window(window)
 
 

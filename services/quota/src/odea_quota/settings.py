@@ -22,3 +22,5 @@ class QuotaSettings(DatabaseSettings):
     """How often holds are looked for whose lease has ended."""
     events_deliveries_max: Annotated[int, Field(ge=1, le=1000)] = 20
     """How often an event from another service is tried before it goes to the dead letters."""
+    idempotency_keep_s: Annotated[float, Field(ge=60, le=30 * 24 * 3600)] = 24 * 3600.0
+    """How long the name of a repeatable change is remembered with its answer."""

@@ -83,6 +83,7 @@ def create_key(
 @click.option("--expires", type=Moment(), help="A day or a time, in UTC, or never.")
 @click.option("--allow", "networks", multiple=True, metavar="CIDR", help="Replace the networks; may be repeated.")
 @click.option("--allow-anywhere", is_flag=True, help="Remove the networks.")
+@named
 @with_api
 def update_key(
     *,
@@ -94,6 +95,7 @@ def update_key(
     expires: int | str | None,
     networks: tuple[str, ...],
     allow_anywhere: bool,
+    name: str | None,
 ) -> None:
     """Change what is given and leave the rest."""
     body: dict[str, object] = {}
@@ -107,7 +109,7 @@ def update_key(
         body["allowed_cidrs"] = list(networks)
     if not body:
         raise click.UsageError("There is nothing to change.")
-    show_one(api.change("PATCH", f"/v1/admin/keys/{key_id}", body), output)
+    show_one(api.change("PATCH", f"/v1/admin/keys/{key_id}", body, name=name), output)
 
 
 @keys.command(name="rotate")
@@ -123,10 +125,11 @@ def rotate_key(*, api: AdminClient, output: str, key_id: str, grace: int, name: 
 
 @keys.command(name="revoke")
 @click.argument("key_id")
+@named
 @with_api
-def revoke_key(*, api: AdminClient, output: str, key_id: str) -> None:
+def revoke_key(*, api: AdminClient, output: str, key_id: str, name: str | None) -> None:
     """End a key for ever."""
-    show_one(api.change("POST", f"/v1/admin/keys/{key_id}/revoke"), output)
+    show_one(api.change("POST", f"/v1/admin/keys/{key_id}/revoke", name=name), output)
 
 
 @keys.command(name="regenerate")

@@ -41,6 +41,7 @@ def get_plan(*, api: AdminClient, output: str, plan: str) -> None:
 @click.option("--voice", "voices", multiple=True, help="Allow only these voices; may be repeated.")
 @click.option("--warn-at", "percents", type=click.IntRange(1, 100), multiple=True, help="Per cent of the units.")
 @with_limits
+@named
 @with_api
 def set_plan(
     *,
@@ -52,6 +53,7 @@ def set_plan(
     models: tuple[str, ...],
     voices: tuple[str, ...],
     percents: tuple[int, ...],
+    name: str | None,
     **limits: int | str | None,
 ) -> None:
     """Make or replace a plan; its accounts get the new limits at once. What is not given has no limit."""
@@ -60,7 +62,7 @@ def set_plan(
     body |= {"models": list(models)} if models else {}
     body |= {"voices": list(voices)} if voices else {}
     body["soft_limits_percent"] = list(percents)
-    show_one(api.change("PUT", _path(plan), body), output)
+    show_one(api.change("PUT", _path(plan), body, name=name), output)
 
 
 @click.group(name="accounts")
@@ -81,9 +83,17 @@ def get_account(*, api: AdminClient, output: str, account_id: str) -> None:
 @click.option("--plan", help="Move it to this plan; what is used stays used.")
 @click.option("--follow-plan", is_flag=True, help="Remove all limits that differ from the plan's.")
 @with_limits
+@named
 @with_api
 def set_account(
-    *, api: AdminClient, output: str, account_id: str, plan: str | None, follow_plan: bool, **limits: int | str | None
+    *,
+    api: AdminClient,
+    output: str,
+    account_id: str,
+    plan: str | None,
+    follow_plan: bool,
+    name: str | None,
+    **limits: int | str | None,
 ) -> None:
     """Change an account's plan, or replace the limits in which it differs from its plan."""
     overrides = overrides_from(limits)
@@ -94,23 +104,25 @@ def set_account(
         body["overrides"] = overrides
     if not body:
         raise click.UsageError("There is nothing to change.")
-    show_one(api.change("PATCH", f"/v1/admin/accounts/{account_id}", body), output)
+    show_one(api.change("PATCH", f"/v1/admin/accounts/{account_id}", body, name=name), output)
 
 
 @accounts.command(name="suspend")
 @click.argument("account_id")
+@named
 @with_api
-def suspend_account(*, api: AdminClient, output: str, account_id: str) -> None:
+def suspend_account(*, api: AdminClient, output: str, account_id: str, name: str | None) -> None:
     """Let an account hold nothing more until it is resumed."""
-    show_one(api.change("POST", f"/v1/admin/accounts/{account_id}/suspend"), output)
+    show_one(api.change("POST", f"/v1/admin/accounts/{account_id}/suspend", name=name), output)
 
 
 @accounts.command(name="resume")
 @click.argument("account_id")
+@named
 @with_api
-def resume_account(*, api: AdminClient, output: str, account_id: str) -> None:
+def resume_account(*, api: AdminClient, output: str, account_id: str, name: str | None) -> None:
     """Let a suspended account be charged again."""
-    show_one(api.change("POST", f"/v1/admin/accounts/{account_id}/resume"), output)
+    show_one(api.change("POST", f"/v1/admin/accounts/{account_id}/resume", name=name), output)
 
 
 @accounts.command(name="top-up")

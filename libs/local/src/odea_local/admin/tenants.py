@@ -43,23 +43,26 @@ def create_tenant(*, api: AdminClient, output: str, tenant_name: str, plan: str,
 @tenants.command(name="rename")
 @click.argument("tenant_id")
 @click.argument("new_name")
+@named
 @with_api
-def rename_tenant(*, api: AdminClient, output: str, tenant_id: str, new_name: str) -> None:
+def rename_tenant(*, api: AdminClient, output: str, tenant_id: str, new_name: str, name: str | None) -> None:
     """Give a tenant another name."""
-    show_one(api.change("PATCH", f"/v1/admin/tenants/{tenant_id}", {"name": new_name}), output)
+    show_one(api.change("PATCH", f"/v1/admin/tenants/{tenant_id}", {"name": new_name}, name=name), output)
 
 
 @tenants.command(name="suspend")
 @click.argument("tenant_id")
+@named
 @with_api
-def suspend_tenant(*, api: AdminClient, output: str, tenant_id: str) -> None:
+def suspend_tenant(*, api: AdminClient, output: str, tenant_id: str, name: str | None) -> None:
     """Refuse all keys of a tenant until it is resumed."""
-    show_one(api.change("POST", f"/v1/admin/tenants/{tenant_id}/suspend"), output)
+    show_one(api.change("POST", f"/v1/admin/tenants/{tenant_id}/suspend", name=name), output)
 
 
 @tenants.command(name="resume")
 @click.argument("tenant_id")
+@named
 @with_api
-def resume_tenant(*, api: AdminClient, output: str, tenant_id: str) -> None:
+def resume_tenant(*, api: AdminClient, output: str, tenant_id: str, name: str | None) -> None:
     """Let a suspended tenant's keys in again."""
-    show_one(api.change("POST", f"/v1/admin/tenants/{tenant_id}/resume"), output)
+    show_one(api.change("POST", f"/v1/admin/tenants/{tenant_id}/resume", name=name), output)

@@ -9,15 +9,16 @@ from litestar.response import Response
 from odea_contracts import plans
 from odea_gateway.admin.bodies import AccountChange, TopUpBody
 from odea_gateway.admin.operations import (
+    AUTHOR,
     CHANGING,
     NO_BODY,
     READING,
     AccountId,
     AdminRequest,
-    IdempotencyKey,
+    Author,
+    By,
     answered,
     asked,
-    author,
     described,
     identifier,
 )
@@ -36,6 +37,7 @@ class AccountController(Controller):
     tags = ("admin: accounts",)
     guards = (requires_admin(),)
     security = BEARER
+    dependencies = AUTHOR
 
     @get(
         operation_id="get_account",
@@ -54,11 +56,11 @@ class AccountController(Controller):
         summary="Change an account",
         responses=CHANGING,
     )
-    async def update_account(self, request: AdminRequest, account_id: AccountId) -> Response[bytes]:
+    async def update_account(self, request: AdminRequest, account_id: AccountId, author: By) -> Response[bytes]:
         """Another plan, or limits that differ from it. What is used stays used."""
         identifier(account_id, "account_id")
         body = await asked(request, AccountChange)
-        message = plans.AccountSet(account_id=account_id, plan=body.plan, overrides=body.overrides, **author(request))
+        message = plans.AccountSet(account_id=account_id, plan=body.plan, overrides=body.overrides, **author)
         return await answered(request, plans.ACCOUNT_SET, message)
 
     @post(
@@ -69,9 +71,9 @@ class AccountController(Controller):
         status_code=200,
         responses=NO_BODY,
     )
-    async def suspend_account(self, request: AdminRequest, account_id: AccountId) -> Response[bytes]:
+    async def suspend_account(self, request: AdminRequest, account_id: AccountId, author: By) -> Response[bytes]:
         """It holds nothing more until it is resumed; what is held ends as it would."""
-        message = plans.AccountRef(account_id=identifier(account_id, "account_id"), **author(request))
+        message = plans.AccountRef(account_id=identifier(account_id, "account_id"), **author)
         return await answered(request, plans.ACCOUNT_SUSPEND, message)
 
     @post(
@@ -82,9 +84,9 @@ class AccountController(Controller):
         status_code=200,
         responses=NO_BODY,
     )
-    async def resume_account(self, request: AdminRequest, account_id: AccountId) -> Response[bytes]:
+    async def resume_account(self, request: AdminRequest, account_id: AccountId, author: By) -> Response[bytes]:
         """It may be charged again."""
-        message = plans.AccountRef(account_id=identifier(account_id, "account_id"), **author(request))
+        message = plans.AccountRef(account_id=identifier(account_id, "account_id"), **author)
         return await answered(request, plans.ACCOUNT_RESUME, message)
 
     @post(
@@ -95,24 +97,22 @@ class AccountController(Controller):
         status_code=200,
         responses=CHANGING,
     )
-    async def top_up_account(
-        self, request: AdminRequest, account_id: AccountId, idempotency_key: IdempotencyKey = None
-    ) -> Response[bytes]:
+    async def top_up_account(self, request: AdminRequest, account_id: AccountId, author: By) -> Response[bytes]:
         """Extra units until they lapse, used before the plan's."""
         identifier(account_id, "account_id")
         body = await asked(request, TopUpBody)
         message = plans.TopUp(
-            topup_id=_topup_id(request.user.key_id, account_id, idempotency_key),
+            topup_id=_topup_id(account_id, author),
             account_id=account_id,
             units=body.units,
             expires_at_ms=body.expires_at_ms,
-            **author(request),
+            **author,
         )
         return await answered(request, plans.TOP_UP, message)
 
 
-def _topup_id(actor: str, account_id: str, idempotency_key: str | None) -> str:
-    """The id by which quota tells a repeat; without a key of the caller's, every request is another top-up."""
-    if idempotency_key is None:
+def _topup_id(account_id: str, author: Author) -> str:
+    """The id by which quota tells a repeat for ever, where names are forgotten; without one each is another top-up."""
+    if author["idempotency_key"] is None:
         return new_uuid()
-    return str(uuid5(_TOPUPS, f"{actor}\n{account_id}\n{idempotency_key}"))
+    return str(uuid5(_TOPUPS, f"{author['actor']}\n{account_id}\n{author['idempotency_key']}"))

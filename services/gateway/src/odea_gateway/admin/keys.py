@@ -6,15 +6,15 @@ from litestar.response import Response
 from odea_contracts import keys
 from odea_gateway.admin.bodies import KeyChange, Rotation
 from odea_gateway.admin.operations import (
+    AUTHOR,
     CHANGING,
     NO_BODY,
     READING,
     AdminRequest,
-    IdempotencyKey,
+    By,
     KeyId,
     answered,
     asked,
-    author,
     described,
     identifier,
 )
@@ -29,6 +29,7 @@ class KeyController(Controller):
     tags = ("admin: keys",)
     guards = (requires_admin(),)
     security = BEARER
+    dependencies = AUTHOR
 
     @get(operation_id="get_key", operation_class=described(keys.Key), summary="Read a key", responses=READING)
     async def get_key(self, request: AdminRequest, key_id: KeyId) -> Response[bytes]:
@@ -42,7 +43,7 @@ class KeyController(Controller):
         summary="Change a key",
         responses=CHANGING,
     )
-    async def update_key(self, request: AdminRequest, key_id: KeyId) -> Response[bytes]:
+    async def update_key(self, request: AdminRequest, key_id: KeyId, author: By) -> Response[bytes]:
         """Its name, scopes, expiry or networks. Its limits are its account's."""
         identifier(key_id, "key_id")
         body = await asked(request, KeyChange)
@@ -52,7 +53,7 @@ class KeyController(Controller):
             scopes=body.scopes,
             expires_at_ms=body.expires_at_ms,
             allowed_cidrs=body.allowed_cidrs,
-            **author(request),
+            **author,
         )
         return await answered(request, keys.UPDATE, message)
 
@@ -64,17 +65,14 @@ class KeyController(Controller):
         status_code=200,
         responses=CHANGING,
     )
-    async def rotate_key(
-        self, request: AdminRequest, key_id: KeyId, idempotency_key: IdempotencyKey = None
-    ) -> Response[bytes]:
+    async def rotate_key(self, request: AdminRequest, key_id: KeyId, author: By) -> Response[bytes]:
         """A new secret, shown here and never again; the older ones work on for `grace_ms`."""
         identifier(key_id, "key_id")
         body = await asked(request, Rotation)
         message = keys.Rotate(
             key_id=key_id,
             grace_ms=body.grace_ms,
-            **author(request),
-            idempotency_key=idempotency_key,
+            **author,
         )
         return await answered(request, keys.ROTATE, message)
 
@@ -86,7 +84,7 @@ class KeyController(Controller):
         status_code=200,
         responses=NO_BODY,
     )
-    async def revoke_key(self, request: AdminRequest, key_id: KeyId) -> Response[bytes]:
+    async def revoke_key(self, request: AdminRequest, key_id: KeyId, author: By) -> Response[bytes]:
         """It works nowhere any more, within a second, and never again."""
-        message = keys.KeyRef(key_id=identifier(key_id, "key_id"), **author(request))
+        message = keys.KeyRef(key_id=identifier(key_id, "key_id"), **author)
         return await answered(request, keys.REVOKE, message)

@@ -6,11 +6,12 @@ Bodies are read by msgspec and answers written by it, so the document is made fr
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Generic, TypedDict, TypeVar, cast
+from typing import Annotated, Any, Final, Generic, TypeAlias, TypedDict, TypeVar, cast
 
 import msgspec
 from litestar import Request
 from litestar.datastructures import State
+from litestar.di import NamedDependency, Provide
 from litestar.enums import MediaType
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, Operation, RequestBody, Schema
 from litestar.params import HeaderParameter, PathParameter, QueryParameter
@@ -113,15 +114,22 @@ def identifier(text: str, param: str) -> str:
 
 
 class Author(TypedDict):
-    """Who asks for a change and from where, as every message that changes something says it."""
+    """Who asks for a change, from where and by which name, as every message that changes something says it."""
 
     actor: str
     origin: str
+    idempotency_key: str | None
 
 
-def author(request: AdminRequest) -> Author:
-    """Who sends `request`, for the audit."""
-    return Author(actor=request.user.key_id, origin=str(trace_of(request.scope).address))
+def author(request: AdminRequest, idempotency_key: IdempotencyKey = None) -> Author:
+    """Who sends `request`."""
+    address = str(trace_of(request.scope).address)
+    return Author(actor=request.user.key_id, origin=address, idempotency_key=idempotency_key)
+
+
+By: TypeAlias = NamedDependency[Author]
+AUTHOR: Final = {"author": Provide(author, sync_to_thread=False)}
+"""The dependencies of a controller with changes: each takes `author: By`, and with it the name to be asked again by."""
 
 
 def described(reply: Any, body: type[Body] | None = None) -> type[Operation]:

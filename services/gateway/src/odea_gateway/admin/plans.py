@@ -10,16 +10,17 @@ from odea_contracts import plans
 from odea_contracts.errors import ErrorCode
 from odea_gateway.admin.bodies import PlanBody
 from odea_gateway.admin.operations import (
+    AUTHOR,
     CHANGING,
     READING,
     AdminRequest,
+    By,
     Limit,
     Page,
     PageCursor,
     PlanName,
     answered,
     asked,
-    author,
     described,
     page,
 )
@@ -36,6 +37,7 @@ class PlanController(Controller):
     tags = ("admin: plans",)
     guards = (requires_admin(),)
     security = BEARER
+    dependencies = AUTHOR
 
     @get(
         operation_id="list_plans", operation_class=described(Page[plans.Plan]), summary="List plans", responses=READING
@@ -72,11 +74,11 @@ class PlanController(Controller):
         summary="Make or replace a plan",
         responses=CHANGING,
     )
-    async def set_plan(self, request: AdminRequest, name: PlanName) -> Response[bytes]:
+    async def set_plan(self, request: AdminRequest, name: PlanName, author: By) -> Response[bytes]:
         """Its accounts get the new limits at once; what is used stays used."""
         _checked(name)
         body = await asked(request, PlanBody)
-        message = plans.PlanSet(name=name, **asdict(body), **author(request))
+        message = plans.PlanSet(name=name, **asdict(body), **author)
         return await answered(request, plans.PLAN_SET, message)
 
 

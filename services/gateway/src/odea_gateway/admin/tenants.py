@@ -6,18 +6,18 @@ from litestar.response import Response
 from odea_contracts import keys, tenants
 from odea_gateway.admin.bodies import KeyBody, TenantBody, TenantChange
 from odea_gateway.admin.operations import (
+    AUTHOR,
     CHANGING,
     NO_BODY,
     READING,
     AdminRequest,
-    IdempotencyKey,
+    By,
     Limit,
     Page,
     PageCursor,
     TenantId,
     answered,
     asked,
-    author,
     described,
     identifier,
     page,
@@ -34,6 +34,7 @@ class TenantController(Controller):
     tags = ("admin: tenants",)
     guards = (requires_admin(),)
     security = BEARER
+    dependencies = AUTHOR
 
     @get(
         operation_id="list_tenants",
@@ -57,14 +58,13 @@ class TenantController(Controller):
         status_code=200,
         responses=CHANGING,
     )
-    async def create_tenant(self, request: AdminRequest, idempotency_key: IdempotencyKey = None) -> Response[bytes]:
+    async def create_tenant(self, request: AdminRequest, author: By) -> Response[bytes]:
         """Its account opens a moment later. A name that is taken gives the tenant that has it."""
         body = await asked(request, TenantBody)
         message = tenants.TenantCreate(
             name=body.name,
             plan=body.plan,
-            **author(request),
-            idempotency_key=idempotency_key,
+            **author,
         )
         return await answered(request, tenants.TENANT_CREATE, message)
 
@@ -87,11 +87,11 @@ class TenantController(Controller):
         summary="Rename a tenant",
         responses=CHANGING,
     )
-    async def update_tenant(self, request: AdminRequest, tenant_id: TenantId) -> Response[bytes]:
+    async def update_tenant(self, request: AdminRequest, tenant_id: TenantId, author: By) -> Response[bytes]:
         """A name is one tenant's alone."""
         identifier(tenant_id, "tenant_id")
         body = await asked(request, TenantChange)
-        message = tenants.TenantUpdate(tenant_id=tenant_id, name=body.name, **author(request))
+        message = tenants.TenantUpdate(tenant_id=tenant_id, name=body.name, **author)
         return await answered(request, tenants.TENANT_UPDATE, message)
 
     @post(
@@ -102,9 +102,10 @@ class TenantController(Controller):
         status_code=200,
         responses=NO_BODY,
     )
-    async def suspend_tenant(self, request: AdminRequest, tenant_id: TenantId) -> Response[bytes]:
+    async def suspend_tenant(self, request: AdminRequest, tenant_id: TenantId, author: By) -> Response[bytes]:
         """None of its keys works until it is resumed."""
-        return await answered(request, tenants.TENANT_SUSPEND, _ref(request, tenant_id))
+        message = tenants.TenantRef(tenant_id=identifier(tenant_id, "tenant_id"), **author)
+        return await answered(request, tenants.TENANT_SUSPEND, message)
 
     @post(
         "/{tenant_id:str}/resume",
@@ -114,9 +115,10 @@ class TenantController(Controller):
         status_code=200,
         responses=NO_BODY,
     )
-    async def resume_tenant(self, request: AdminRequest, tenant_id: TenantId) -> Response[bytes]:
+    async def resume_tenant(self, request: AdminRequest, tenant_id: TenantId, author: By) -> Response[bytes]:
         """Its keys work again."""
-        return await answered(request, tenants.TENANT_RESUME, _ref(request, tenant_id))
+        message = tenants.TenantRef(tenant_id=identifier(tenant_id, "tenant_id"), **author)
+        return await answered(request, tenants.TENANT_RESUME, message)
 
     @get(
         "/{tenant_id:str}/keys",
@@ -141,9 +143,7 @@ class TenantController(Controller):
         status_code=200,
         responses=CHANGING,
     )
-    async def issue_key(
-        self, request: AdminRequest, tenant_id: TenantId, idempotency_key: IdempotencyKey = None
-    ) -> Response[bytes]:
+    async def issue_key(self, request: AdminRequest, tenant_id: TenantId, author: By) -> Response[bytes]:
         """`secret` is the whole text of the key. It is shown here and never again."""
         identifier(tenant_id, "tenant_id")
         body = await asked(request, KeyBody)
@@ -156,11 +156,6 @@ class TenantController(Controller):
             plan=body.plan,
             overrides=body.overrides,
             allowed_cidrs=body.allowed_cidrs,
-            **author(request),
-            idempotency_key=idempotency_key,
+            **author,
         )
         return await answered(request, keys.ISSUE, message)
-
-
-def _ref(request: AdminRequest, tenant_id: str) -> tenants.TenantRef:
-    return tenants.TenantRef(tenant_id=identifier(tenant_id, "tenant_id"), **author(request))

@@ -185,6 +185,12 @@ SELECT hold_id::text FROM quota.holds WHERE lease_ends_at < now() ORDER BY lease
 SELECT (SELECT count(*) FROM quota.holds) AS open,
     coalesce(extract(epoch FROM clock_timestamp() - (SELECT min(reserved_at) FROM quota.holds)), 0)::float8 AS oldest_s;
 
+-- name: units_lapsing(within_s)$
+-- What is left of all top-ups that lapse soon.
+-- within_s: double precision
+SELECT coalesce(sum(units_left), 0)::bigint FROM quota.topups
+WHERE expires_at > clock_timestamp() AND expires_at <= clock_timestamp() + :within_s::double precision * interval '1 second';
+
 -- name: ensure_partitions()!
 -- The partitions of this month and the next.
 SELECT quota.ensure_partition(clock_timestamp()), quota.ensure_partition(clock_timestamp() + interval '1 month');
@@ -203,8 +209,8 @@ WHERE b.account_id = ANY(:account_ids::text[])
 ORDER BY b.account_id;
 
 -- name: set_plan(name, units, window, requests_per_minute, requests_burst, in_flight_max, text_characters_max, models, voices, soft_limits_percent)!
--- Create a plan or change its limits.
-INSERT INTO quota.plans (name, units, "window", requests_per_minute, requests_burst, in_flight_max, text_characters_max, models, voices,
+-- Create a plan or change its limits; no row if it is the same already.
+INSERT INTO quota.plans AS p (name, units, "window", requests_per_minute, requests_burst, in_flight_max, text_characters_max, models, voices,
     soft_limits_percent)
 VALUES (:name, :units, :window, :requests_per_minute, :requests_burst, :in_flight_max, :text_characters_max, :models,
     :voices, :soft_limits_percent)
@@ -212,7 +218,12 @@ ON CONFLICT (name) DO UPDATE SET units = excluded.units, "window" = excluded."wi
     requests_per_minute = excluded.requests_per_minute, requests_burst = excluded.requests_burst,
     in_flight_max = excluded.in_flight_max, text_characters_max = excluded.text_characters_max,
     models = excluded.models, voices = excluded.voices, soft_limits_percent = excluded.soft_limits_percent,
-    updated_at = clock_timestamp();
+    updated_at = clock_timestamp()
+WHERE (p.units, p."window", p.requests_per_minute, p.requests_burst, p.in_flight_max, p.text_characters_max, p.models,
+        p.voices, p.soft_limits_percent)
+    IS DISTINCT FROM (excluded.units, excluded."window", excluded.requests_per_minute, excluded.requests_burst,
+        excluded.in_flight_max, excluded.text_characters_max, excluded.models, excluded.voices,
+        excluded.soft_limits_percent);
 
 -- name: get_plan(name)^
 -- One plan.
@@ -292,10 +303,14 @@ SELECT opened.account_id, p."window", p.units, p.units, p.requests_per_minute, p
     to_timestamp(:window_ends_at_ms / 1000.0)
 FROM opened JOIN quota.plans AS p ON p.name = opened.plan;
 
--- name: move_account(plan, overrides, account_id, tenant_id)!
--- Put an account under another plan and, unless null, give it other overrides.
+-- name: lock_account(account_id)^
+-- Whose an account is and under which plan. Changes of it wait here for each other.
+SELECT tenant_id, plan FROM quota.accounts WHERE account_id = :account_id FOR UPDATE;
+
+-- name: move_account(account_id, plan, overrides)!
+-- Put an account under another plan and, unless null, give it other overrides; no row if it has them already.
 UPDATE quota.accounts SET plan = :plan, overrides = coalesce(:overrides::text::jsonb, overrides)
-WHERE account_id = :account_id AND tenant_id = :tenant_id;
+WHERE account_id = :account_id AND (plan, overrides) <> (:plan, coalesce(:overrides::text::jsonb, overrides));
 
 -- name: find_topups(account_ids)
 -- Top-ups that may still matter to accounts: those with units left or held. Locked by the lock on their account.
@@ -336,8 +351,8 @@ ORDER BY day, key_id
 LIMIT :limit;
 
 -- name: set_suspended(suspended, account_id)!
--- Suspend or resume an account.
-UPDATE quota.balances SET suspended = :suspended WHERE account_id = :account_id;
+-- Suspend or resume an account; no row if it is so already, or is not there.
+UPDATE quota.balances SET suspended = :suspended WHERE account_id = :account_id AND suspended <> :suspended;
 
 -- name: add_topup(topup_id, account_id, units, expires_at_ms)!
 -- A top-up, unless there is one with this id.
@@ -459,6 +474,40 @@ SELECT tenant_id || ' ' || day || ' ' || key_id AS subject,
 FROM days AS d FULL JOIN quota.usage_days AS u USING (tenant_id, day, key_id)
 WHERE (coalesce(u.units, 0), coalesce(u.requests, 0)) <> (coalesce(d.units, 0), coalesce(d.requests, 0))
 ORDER BY 1;
+-- The audit lives in each service's own schema, which the connection's search_path names.
+
+-- name: add_audit(actor, origin, action, tenant_id, key_id, request_id, detail)!
+-- Who changed what, and from where.
+-- actor, origin, action: text
+-- tenant_id, key_id, request_id: text or NULL
+-- detail: text, a JSON object
+INSERT INTO audit (actor, origin, action, tenant_id, key_id, request_id, detail)
+VALUES (:actor, :origin, :action, :tenant_id, :key_id, :request_id, :detail::jsonb);
+
+-- name: audit_before(tenant_id, key_id, before, limit, bytes_max)
+-- Changes, newest first: all of them, or one tenant's, or one key's; the first one, and more while their details fit.
+-- `known` tells how many there are within the limit.
+-- tenant_id, key_id: text, or NULL for any
+-- before: bigint, the row before which the page begins, or NULL
+-- limit, bytes_max: bigint
+SELECT audit_id, at_ms, actor, origin, action, tenant_id, key_id, request_id, detail, known
+FROM (
+    SELECT *, count(*) OVER () AS known, row_number() OVER newest_first AS place,
+        sum(octet_length(detail)) OVER newest_first AS bytes
+    FROM (
+        SELECT audit_id, floor(extract(epoch FROM at) * 1000)::bigint AS at_ms, actor, origin, action, tenant_id, key_id,
+            request_id, detail::text AS detail
+        FROM audit
+        WHERE (:tenant_id::text IS NULL OR tenant_id = :tenant_id)
+            AND (:key_id::text IS NULL OR key_id = :key_id)
+            AND audit_id < coalesce(:before::bigint, 9223372036854775807)
+        ORDER BY audit_id DESC
+        LIMIT :limit
+    ) AS found
+    WINDOW newest_first AS (ORDER BY audit_id DESC)
+) AS weighed
+WHERE place = 1 OR bytes <= :bytes_max::bigint
+ORDER BY audit_id DESC;
 -- The outbox lives in each service's own schema, which the connection's search_path names.
 
 -- name: take_outbox(limit)

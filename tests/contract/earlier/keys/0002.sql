@@ -8,6 +8,7 @@ SELECT
     coalesce(k.key_id, '') AS key_id,
     coalesce(k.scopes, '{}') AS scopes,
     coalesce(k.own_account, false) AS own_account,
+    coalesce(k.allowed_cidrs, '{}') AS allowed_cidrs,
     coalesce(s.pepper_id, '') AS pepper_id,
     coalesce(s.hash, '') AS hash,
     keys.to_ms(least(s.expires_at, k.expires_at)) AS expires_at_ms,
@@ -50,6 +51,14 @@ WHERE tenant_id > coalesce(:after, '')
 ORDER BY tenant_id
 LIMIT :limit;
 
+-- name: rename_tenant(tenant_id, name)^
+-- The tenant under its new name; no row if it is not there. The unique constraint decides between callers.
+-- tenant_id, name: text
+UPDATE keys.tenants
+SET name = :name
+WHERE tenant_id = :tenant_id
+RETURNING tenant_id, name, suspended_at IS NOT NULL AS suspended, keys.to_ms(created_at) AS created_at_ms;
+
 -- name: suspend(tenant_id)^
 -- The tenant if this suspended it; no row if it was suspended before, or is not there.
 -- tenant_id: text
@@ -76,6 +85,7 @@ SELECT
     s.public_id,
     k.scopes,
     k.own_account,
+    k.allowed_cidrs,
     keys.to_ms(k.created_at) AS created_at_ms,
     keys.to_ms(k.expires_at) AS expires_at_ms,
     keys.to_ms(k.revoked_at) AS revoked_at_ms
@@ -95,6 +105,7 @@ SELECT
     s.public_id,
     k.scopes,
     k.own_account,
+    k.allowed_cidrs,
     keys.to_ms(k.created_at) AS created_at_ms,
     keys.to_ms(k.expires_at) AS expires_at_ms,
     keys.to_ms(k.revoked_at) AS revoked_at_ms
@@ -104,14 +115,30 @@ WHERE k.tenant_id = :tenant_id AND k.key_id > coalesce(:after, '')
 ORDER BY k.key_id
 LIMIT :limit;
 
--- name: add_key(key_id, tenant_id, name, scopes, own_account, expires_at_ms)!
+-- name: add_key(key_id, tenant_id, name, scopes, own_account, allowed_cidrs, expires_at_ms)!
 -- The tenant must be there and the end must lie ahead; named constraints say so.
 -- key_id, tenant_id, name: text
--- scopes: text[]
+-- scopes, allowed_cidrs: text[]
 -- own_account: boolean
 -- expires_at_ms: bigint or NULL
-INSERT INTO keys.keys (key_id, tenant_id, name, scopes, own_account, expires_at)
-VALUES (:key_id, :tenant_id, :name, :scopes, :own_account, keys.from_ms(:expires_at_ms));
+INSERT INTO keys.keys (key_id, tenant_id, name, scopes, own_account, allowed_cidrs, expires_at)
+VALUES (:key_id, :tenant_id, :name, :scopes, :own_account, :allowed_cidrs, keys.from_ms(:expires_at_ms));
+
+-- name: update_key(key_id, name, scopes, allowed_cidrs, sets_expiry, expires_at_ms)$
+-- The key's id; nothing if it would end in the past. The key is locked and lives.
+-- key_id, name: text; a name of NULL stays as it is
+-- scopes, allowed_cidrs: text[], or NULL to leave them
+-- sets_expiry: boolean
+-- expires_at_ms: bigint, or NULL for no end
+UPDATE keys.keys
+SET
+    name = coalesce(:name, name),
+    scopes = coalesce(:scopes, scopes),
+    allowed_cidrs = coalesce(:allowed_cidrs, allowed_cidrs),
+    expires_at = CASE WHEN :sets_expiry THEN keys.from_ms(:expires_at_ms) ELSE expires_at END
+WHERE key_id = :key_id
+    AND (NOT :sets_expiry OR :expires_at_ms::bigint IS NULL OR keys.from_ms(:expires_at_ms) > clock_timestamp())
+RETURNING key_id;
 
 -- name: add_secret(public_id, key_id, pepper_id, hash)!
 -- The key's newest secret. There must be no other without an end.
@@ -145,13 +172,55 @@ SET revoked_at = clock_timestamp()
 WHERE key_id = :key_id AND revoked_at IS NULL
 RETURNING tenant_id;
 
--- name: add_audit(actor, action, tenant_id, key_id, request_id, detail)!
--- Who changed what.
--- actor, action, tenant_id: text
--- key_id, request_id: text or NULL
--- detail: text, a JSON object
-INSERT INTO keys.audit (actor, action, tenant_id, key_id, request_id, detail)
-VALUES (:actor, :action, :tenant_id, :key_id, :request_id, :detail::jsonb);
+-- name: forget_repeat(actor, operation, name_hash, keep_s)!
+-- Free the name if its time is over.
+-- actor, operation: text
+-- name_hash: bytea
+-- keep_s: double precision
+DELETE FROM keys.repeats
+WHERE actor = :actor AND operation = :operation AND name_hash = :name_hash
+    AND created_at <= statement_timestamp() - :keep_s::double precision * interval '1 second';
+
+-- name: claim_repeat(actor, operation, name_hash, content_hash, salt)$
+-- True if the name was free; else nothing. Who comes second waits here for the first one's transaction.
+-- actor, operation: text
+-- name_hash, content_hash, salt: bytea
+INSERT INTO keys.repeats (actor, operation, name_hash, content_hash, salt)
+VALUES (:actor, :operation, :name_hash, :content_hash, :salt)
+ON CONFLICT ON CONSTRAINT repeats_named_once DO NOTHING
+RETURNING true;
+
+-- name: keep_repeat(actor, operation, name_hash, made_id, public_id)!
+-- What was made under the name that this transaction has claimed.
+-- actor, operation: text
+-- name_hash: bytea
+-- made_id, public_id: text
+UPDATE keys.repeats
+SET made_id = :made_id, public_id = :public_id
+WHERE actor = :actor AND operation = :operation AND name_hash = :name_hash;
+
+-- name: repeat(actor, operation, name_hash)^
+-- What was asked and made under the name.
+-- actor, operation: text
+-- name_hash: bytea
+SELECT r.content_hash, r.salt, r.made_id, r.public_id, coalesce(s.pepper_id, '') AS pepper_id
+FROM keys.repeats r
+LEFT JOIN keys.secrets s ON s.public_id = r.public_id
+WHERE r.actor = :actor AND r.operation = :operation AND r.name_hash = :name_hash;
+
+-- name: forget_old_repeats(keep_s)!
+-- Free the names whose time is over.
+-- keep_s: double precision
+DELETE FROM keys.repeats
+WHERE created_at <= statement_timestamp() - :keep_s::double precision * interval '1 second';
+
+-- name: keys_expiring(within_s, lifetime_s_min)$
+-- How many living keys of tenants that are not suspended expire soon, of those that were made to live long.
+-- within_s, lifetime_s_min: double precision
+SELECT count(*) FROM keys.keys AS k JOIN keys.tenants AS t USING (tenant_id)
+WHERE k.expires_at > clock_timestamp() AND k.expires_at <= clock_timestamp() + :within_s::double precision * interval '1 second'
+    AND k.expires_at - k.created_at >= :lifetime_s_min::double precision * interval '1 second'
+    AND k.revoked_at IS NULL AND t.suspended_at IS NULL;
 
 -- name: add_event(subject, event_id, source, body)!
 -- An event that leaves with the outbox once this transaction is committed.
@@ -159,7 +228,40 @@ VALUES (:actor, :action, :tenant_id, :key_id, :request_id, :detail::jsonb);
 -- body: bytea
 INSERT INTO keys.outbox (subject, event_id, source, body)
 VALUES (:subject, :event_id::uuid, :source, :body);
+-- The audit lives in each service's own schema, which the connection's search_path names.
 
+-- name: add_audit(actor, origin, action, tenant_id, key_id, request_id, detail)!
+-- Who changed what, and from where.
+-- actor, origin, action: text
+-- tenant_id, key_id, request_id: text or NULL
+-- detail: text, a JSON object
+INSERT INTO audit (actor, origin, action, tenant_id, key_id, request_id, detail)
+VALUES (:actor, :origin, :action, :tenant_id, :key_id, :request_id, :detail::jsonb);
+
+-- name: audit_before(tenant_id, key_id, before, limit, bytes_max)
+-- Changes, newest first: all of them, or one tenant's, or one key's; the first one, and more while their details fit.
+-- `known` tells how many there are within the limit.
+-- tenant_id, key_id: text, or NULL for any
+-- before: bigint, the row before which the page begins, or NULL
+-- limit, bytes_max: bigint
+SELECT audit_id, at_ms, actor, origin, action, tenant_id, key_id, request_id, detail, known
+FROM (
+    SELECT *, count(*) OVER () AS known, row_number() OVER newest_first AS place,
+        sum(octet_length(detail)) OVER newest_first AS bytes
+    FROM (
+        SELECT audit_id, floor(extract(epoch FROM at) * 1000)::bigint AS at_ms, actor, origin, action, tenant_id, key_id,
+            request_id, detail::text AS detail
+        FROM audit
+        WHERE (:tenant_id::text IS NULL OR tenant_id = :tenant_id)
+            AND (:key_id::text IS NULL OR key_id = :key_id)
+            AND audit_id < coalesce(:before::bigint, 9223372036854775807)
+        ORDER BY audit_id DESC
+        LIMIT :limit
+    ) AS found
+    WINDOW newest_first AS (ORDER BY audit_id DESC)
+) AS weighed
+WHERE place = 1 OR bytes <= :bytes_max::bigint
+ORDER BY audit_id DESC;
 -- The outbox lives in each service's own schema, which the connection's search_path names.
 
 -- name: take_outbox(limit)
@@ -176,10 +278,16 @@ LIMIT :limit;
 DELETE FROM outbox WHERE id = ANY(:ids::bigint[]);
 
 -- name: outbox_lag()^
--- How many events wait, and for how long the oldest has.
-SELECT count(*) AS waiting, coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8 AS oldest_s
-FROM outbox;
+-- How many events wait, and for how long the oldest has. Events leave in the order of their ids, so the ends of the index
+-- tell; counting rows would take longer the more there are, and at some millions longer than a statement may.
+SELECT coalesce((SELECT max(id) FROM outbox) - oldest.id + 1, 0) AS waiting,
+    coalesce(extract(epoch FROM clock_timestamp() - oldest.created_at), 0)::float8 AS oldest_s
+FROM (VALUES (0)) AS one (row) LEFT JOIN LATERAL (SELECT id, created_at FROM outbox ORDER BY id LIMIT 1) AS oldest ON true;
 
 -- name: lead_relay()$
 -- True for the one session of all replicas that relays; it keeps the lock as long as it lives.
 SELECT pg_try_advisory_lock(hashtextextended('odea outbox of ' || current_schema(), 0));
+
+-- name: resign_relay()$
+-- Give up what `lead_relay` took.
+SELECT pg_advisory_unlock(hashtextextended('odea outbox of ' || current_schema(), 0));

@@ -1,0 +1,11 @@
+"""A change that was asked for under a name keeps its answer."""
+
+from odea_runtime.migrations import run_sql
+
+revision = "0003"
+down_revision = "0002"
+
+
+def upgrade() -> None:
+    """Apply the step."""
+    run_sql(__file__)
