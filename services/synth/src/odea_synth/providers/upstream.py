@@ -1,21 +1,23 @@
 """The HTTP client that providers reach their upstreams with: pooled, bounded, and deaf to its environment.
 
-aiohttp's, see ADR 0018. No redirects, no proxies from the environment, no cookies kept, no compression.
+httpx over the transport of aiohttp, and without httpx's client, see ADR 0018. No redirects, no proxies from the
+environment, no cookies kept, no compression.
 """
 
 import math
-import ssl
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
 import aiohttp
-import certifi
+import httpx
 import msgspec
+from httpx_aiohttp import AiohttpTransport
 
 from odea_synth.providers.base import ErrorClass, ProviderError
 
@@ -31,7 +33,9 @@ REFUSED: Final = "The speech provider refused this text."
 _LOCAL: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 # Voices and subtitles are fetched beside streams.
 _SPARE_CONNECTIONS: Final = 8
-_PIECE_BYTES_MAX: Final = 16 * 1024
+_HEADERS: Final = {"accept-encoding": "identity", "user-agent": "odea"}
+# Reading an address costs as much as all the rest of a request, and there are few of them.
+_url: Final = lru_cache(maxsize=64)(httpx.URL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,29 +95,22 @@ class UpstreamClient:
     """
 
     def __init__(self, base_url: str, options: UpstreamOptions) -> None:
-        self._base_url = base_url.rstrip("/")
+        # Reading the certificates takes a while; better now than with the first request.
+        tls = httpx.create_ssl_context(trust_env=False)
         # A stream has its place before it asks for a connection, so nobody waits for one and no fault of ours looks
         # like a fault of the upstream.
         connector = aiohttp.TCPConnector(
-            limit=options.streams_max + _SPARE_CONNECTIONS,
-            keepalive_timeout=options.keepalive_s,
-            # Reading the certificates takes a while; better now than with the first request.
-            ssl=ssl.create_default_context(cafile=certifi.where()),
+            limit=options.streams_max + _SPARE_CONNECTIONS, keepalive_timeout=options.keepalive_s, ssl=tls
         )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            headers={"accept-encoding": "identity", "user-agent": "odea"},
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(
-                connect=options.connect_timeout_s,
-                sock_connect=options.connect_timeout_s,
-                sock_read=options.read_timeout_s,
-            ),
-            auto_decompress=False,
-            trust_env=False,
-        )
+        session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
+        self._transport = AiohttpTransport(verify=tls, client=session, trust_env=False)
+        connect_s = options.connect_timeout_s
+        timeout = httpx.Timeout(options.read_timeout_s, connect=connect_s, pool=connect_s)
+        self._extensions = {"timeout": timeout.as_dict()}
+        self._base_url = base_url.rstrip("/")
 
-    def ask(
+    @asynccontextmanager
+    async def ask(
         self,
         method: str,
         where: str,
@@ -121,17 +118,28 @@ class UpstreamClient:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, str] | None = None,
-    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+    ) -> AsyncGenerator[httpx.Response]:
         """The answer, as soon as its headers are there; leaving the block ends the request.
 
         `where` is a path below the base, or a whole address.
         """
-        url = f"{self._base_url}{where}" if where.startswith("/") else where
-        return self._session.request(method, url, data=body, headers=headers, params=params, allow_redirects=False)
+        request = httpx.Request(
+            method,
+            _url(f"{self._base_url}{where}" if where.startswith("/") else where),
+            params=params,
+            headers={**_HEADERS, **(headers or {})},
+            content=body,
+            extensions=self._extensions,
+        )
+        response = await self._transport.handle_async_request(request)
+        try:
+            yield response
+        finally:
+            await response.aclose()
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._session.close()
+        await self._transport.aclose()
 
 
 def url_faults(name: str, url: str) -> list[str]:
@@ -191,19 +199,21 @@ def upstream_faults(*, billed_units: Callable[[], int]) -> Generator[None]:
     """
     try:
         yield
-    except (aiohttp.ClientError, OSError) as error:
-        timed_out = isinstance(error, TimeoutError)
-        reached = not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, aiohttp.ClientError, OSError) as error:
+        cause = error.__cause__ or error
+        # The transport calls a connection that was closed a timeout, too; its cause tells them apart.
+        timed_out = isinstance(cause, TimeoutError)
+        reached = not isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
         raise ProviderError(
             ErrorClass.UPSTREAM,
             SLOW if timed_out else FAILED,
-            detail=f"{type(error).__name__} over HTTP",
+            detail=f"{type(cause).__name__} over HTTP",
             billed_units=billed_units() if reached else 0,
             timed_out=timed_out,
         ) from error
 
 
-async def read_body(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:
+async def read_body(response: httpx.Response, bytes_max: int) -> bytes:
     """The whole body.
 
     Raises:
@@ -218,7 +228,7 @@ async def read_body(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:
     return bytes(body)
 
 
-async def pieces(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
+async def pieces(response: httpx.Response) -> AsyncGenerator[bytes]:
     """The body as it comes off the wire, each piece of some KB at most.
 
     Raises:
@@ -226,11 +236,11 @@ async def pieces(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
     """
     if response.headers.get("content-encoding", "identity").lower() != "identity":
         raise broken("the answer is compressed although that was not allowed")
-    async for piece in response.content.iter_chunked(_PIECE_BYTES_MAX):
+    async for piece in response.aiter_raw():
         yield piece
 
 
-async def read_lines(response: aiohttp.ClientResponse, bytes_max: int) -> AsyncGenerator[bytes]:
+async def read_lines(response: httpx.Response, bytes_max: int) -> AsyncGenerator[bytes]:
     """The body line by line, each as soon as it is there. Time is linear in the bytes, however they are cut.
 
     Raises:
@@ -263,7 +273,7 @@ def broken(detail: str) -> ProviderError:
     return ProviderError(ErrorClass.UPSTREAM, FAILED, detail=detail)
 
 
-def retry_after_s(response: aiohttp.ClientResponse, *, s_max: float = 3600.0) -> float | None:
+def retry_after_s(response: httpx.Response, *, s_max: float = 3600.0) -> float | None:
     """What `Retry-After` says, as seconds or as a date; None if it is absent or makes no sense."""
     value = response.headers.get("retry-after", "").strip()
     try:

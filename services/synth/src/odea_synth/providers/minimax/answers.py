@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final
 
-import aiohttp
+import httpx
 import msgspec
 
 from odea_synth.providers.minimax.codes import refusal, status_refusal
@@ -73,7 +73,7 @@ class Answer(msgspec.Struct, frozen=True):
 _ANSWER: Final = msgspec.json.Decoder(Answer)
 
 
-def trace_of(response: aiohttp.ClientResponse, answer: Answer | None = None) -> str | None:
+def trace_of(response: httpx.Response, answer: Answer | None = None) -> str | None:
     """MiniMax's names for a request, for its support; whatever does not look like one is left out."""
     base = answer.base_resp if answer else None
     given = (
@@ -85,7 +85,7 @@ def trace_of(response: aiohttp.ClientResponse, answer: Answer | None = None) -> 
     return " ".join(traces) or None
 
 
-async def read_answers(response: aiohttp.ClientResponse, options: MiniMaxOptions) -> AsyncGenerator[Answer]:
+async def read_answers(response: httpx.Response, options: MiniMaxOptions) -> AsyncGenerator[Answer]:
     """The events of a stream, or the one object that came instead. The last one has status 2.
 
     Args:
@@ -95,7 +95,7 @@ async def read_answers(response: aiohttp.ClientResponse, options: MiniMaxOptions
     Raises:
         ProviderError: a refusal in any of its shapes, or an answer that is not whole.
     """
-    if response.status != 200:
+    if response.status_code != 200:
         raise await _refused(response, options)
     if _media_type(response) != "text/event-stream":
         yield _checked(await read_body(response, options.upstream.body_bytes_max), response, options)
@@ -119,7 +119,7 @@ def _payload(line: bytes) -> bytes | None:
     return line if line.startswith(b"{") else None
 
 
-def _checked(payload: bytes, response: aiohttp.ClientResponse, options: MiniMaxOptions) -> Answer:
+def _checked(payload: bytes, response: httpx.Response, options: MiniMaxOptions) -> Answer:
     try:
         answer = _ANSWER.decode(payload)
     except UNREADABLE as error:
@@ -130,7 +130,7 @@ def _checked(payload: bytes, response: aiohttp.ClientResponse, options: MiniMaxO
     return answer
 
 
-async def _refused(response: aiohttp.ClientResponse, options: MiniMaxOptions) -> Exception:
+async def _refused(response: httpx.Response, options: MiniMaxOptions) -> Exception:
     try:
         answer = _ANSWER.decode(await read_body(response, _ERROR_BODY_BYTES_MAX))
     except UNREADABLE:
@@ -141,5 +141,5 @@ async def _refused(response: aiohttp.ClientResponse, options: MiniMaxOptions) ->
     return status_refusal(response, options, trace_id=trace_id)
 
 
-def _media_type(response: aiohttp.ClientResponse) -> str:
+def _media_type(response: httpx.Response) -> str:
     return response.headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Final
 
-import aiohttp
+import httpx
 
 from odea_synth.providers.base import ErrorClass
 from odea_synth.providers.credentials import RefusedError
@@ -123,11 +123,9 @@ def refusal(code: int, text: str, options: MiniMaxOptions, *, trace_id: str | No
     return MiniMaxError(meaning, code, wait_s=wait_s, park_s=park_s, named=named, trace_id=trace_id)
 
 
-def status_refusal(
-    response: aiohttp.ClientResponse, options: MiniMaxOptions, *, trace_id: str | None = None
-) -> MiniMaxError:
+def status_refusal(response: httpx.Response, options: MiniMaxOptions, *, trace_id: str | None = None) -> MiniMaxError:
     """The error for an HTTP status other than 200 whose body has no code: it comes from a server in between."""
-    status = response.status
+    status = response.status_code
     wait_s = retry_after_s(response)
     if status in (401, 403):
         return MiniMaxError(_KEY, status, wait_s=options.park_s, park_s=options.park_s, trace_id=trace_id)

@@ -5,7 +5,7 @@ from contextlib import aclosing
 from typing import Final
 from urllib.parse import urlsplit
 
-import aiohttp
+import httpx
 import structlog
 
 from odea_contracts.synth import TimestampKind, Timing
@@ -91,9 +91,7 @@ class MiniMaxProvider:
                 async for chunk in chunks:
                     yield chunk
 
-    async def _chunks(
-        self, response: aiohttp.ClientResponse, utterance: Utterance, likely: int
-    ) -> AsyncGenerator[Chunk]:
+    async def _chunks(self, response: httpx.Response, utterance: Utterance, likely: int) -> AsyncGenerator[Chunk]:
         heard_bytes, last = 0, None
         try:
             async with aclosing(read_answers(response, self._options)) as answers:
@@ -128,8 +126,8 @@ class MiniMaxProvider:
         # The caller of this knows what was billed.
         with upstream_faults(billed_units=lambda: 0):
             async with self._opened().ask("GET", url) as response:
-                if response.status != 200:
-                    raise broken(f"the subtitles answer with status {response.status}")
+                if response.status_code != 200:
+                    raise broken(f"the subtitles answer with status {response.status_code}")
                 return timings_of(await read_body(response, BYTES_MAX), kind)
 
     def _may_fetch(self, url: str) -> bool:
@@ -152,7 +150,7 @@ class MiniMaxProvider:
                 headers=_headers(credential),
                 params=self._params(),
             ) as response:
-                if response.status != 200:
+                if response.status_code != 200:
                     raise status_refusal(response, self._options, trace_id=trace_of(response))
                 body = await read_body(response, _VOICES_BYTES_MAX)
         listed = read_voices(body)

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Final
 
-import aiohttp
+import httpx
 import msgspec
 import structlog
 from pydantic import SecretStr
@@ -134,7 +134,7 @@ class OpenAIProvider:
         with upstream_faults(billed_units=lambda: units):
             async with asked as response:
                 trace_id = _trace_of(response)
-                if response.status != 200:
+                if response.status_code != 200:
                     refused = await read_body(response, _ERROR_BODY_BYTES_MAX)
                     raise refusal(response, refused, self._options, trace_id=trace_id)
                 units = self._units(response, units)
@@ -149,7 +149,7 @@ class OpenAIProvider:
                     raise
         _log.debug("a speech server has spoken", provider=self.name, trace_id=trace_id)
 
-    async def _audio(self, response: aiohttp.ClientResponse, source: SourceFormat) -> AsyncGenerator[bytes]:
+    async def _audio(self, response: httpx.Response, source: SourceFormat) -> AsyncGenerator[bytes]:
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind.startswith("text/") or kind.endswith("json"):
             raise broken("the answer is text and not audio")
@@ -167,7 +167,7 @@ class OpenAIProvider:
         if not heard_bytes:
             raise broken("there is no audio in the answer")
 
-    def _units(self, response: aiohttp.ClientResponse, units: int) -> int:
+    def _units(self, response: httpx.Response, units: int) -> int:
         """What another Odea holds is the most that it may charge; others do not tell."""
         held = response.headers.get("odea-characters", "")
         if self._options.flavour is Flavour.ODEA and re.fullmatch(r"[0-9]{1,9}", held):
@@ -186,10 +186,10 @@ class OpenAIProvider:
     async def _list_voices_of(self, credential: Credential) -> Sequence[Voice]:
         with upstream_faults(billed_units=lambda: 0):
             async with self._opened().ask("GET", "/audio/voices", headers=_headers(credential)) as response:
-                if response.status in (404, 405):
+                if response.status_code in (404, 405):
                     # Just a convention of compatible servers, and not of all.
                     return ()
-                if response.status != 200:
+                if response.status_code != 200:
                     refused = await read_body(response, _ERROR_BODY_BYTES_MAX)
                     raise refusal(response, refused, self._options, trace_id=_trace_of(response))
                 return read_voices(await read_body(response, _VOICES_BYTES_MAX), self.name)
@@ -212,7 +212,7 @@ def _headers(credential: Credential) -> dict[str, str]:
     return {"authorization": f"Bearer {secret}"} if secret else {}
 
 
-def _trace_of(response: aiohttp.ClientResponse) -> str | None:
+def _trace_of(response: httpx.Response) -> str | None:
     trace_id = response.headers.get("x-request-id", "")
     return trace_id if _TRACE.fullmatch(trace_id) else None
 

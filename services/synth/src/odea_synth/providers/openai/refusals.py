@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-import aiohttp
+import httpx
 import msgspec
 
 from odea_synth.providers.base import ErrorClass
@@ -37,19 +37,17 @@ class _Body(msgspec.Struct, frozen=True):
     detail: _Detail | str | list[Any] | None = None
 
 
-def refusal(
-    response: aiohttp.ClientResponse, body: bytes, options: OpenAIOptions, *, trace_id: str | None
-) -> RefusedError:
+def refusal(response: httpx.Response, body: bytes, options: OpenAIOptions, *, trace_id: str | None) -> RefusedError:
     """The error for a status other than 200. Of the body only codes that we know are used."""
     codes, param = _read(body)
     wait_s = _wait_s(response)
-    error_class, text, park_s = _judge(response.status, codes, options)
+    error_class, text, park_s = _judge(response.status_code, codes, options)
     if error_class is ErrorClass.THROTTLE and wait_s is None:
         wait_s = options.throttle_s
     elif park_s:
         wait_s = park_s
     known = ", ".join(sorted(codes & (_NO_QUOTA | _CONTENT | _NO_VOICE)))
-    detail = f"status {response.status}{f' with {known}' if known else ''}, trace {trace_id or 'unknown'}"
+    detail = f"status {response.status_code}{f' with {known}' if known else ''}, trace {trace_id or 'unknown'}"
     if codes & _CONTENT:
         param = "input"
     elif codes & _NO_VOICE:
@@ -63,7 +61,7 @@ def refusal(
     return refused
 
 
-def _wait_s(response: aiohttp.ClientResponse) -> float | None:
+def _wait_s(response: httpx.Response) -> float | None:
     wait_ms = response.headers.get("retry-after-ms", "")
     return int(wait_ms) / 1000 if re.fullmatch(r"[0-9]{1,7}", wait_ms) else retry_after_s(response)
 
