@@ -82,6 +82,29 @@ async def test_a_hold_that_ended_while_its_account_was_waited_for(
     await balances_are_true(sql, ledger)
 
 
+async def test_two_replicas_never_wait_for_each_other(
+    two_accounts: Ledger, patient: Database, quota_dsn: str, sql: asyncpg.Connection
+) -> None:
+    """P9: one has the hall, meets a hold on the foyer late, and the other has the foyer and wants the hall."""
+    ledger, hold = two_accounts, reserve(50, "foyer")
+    hall = await Turnstile.at(quota_dsn, "hall")
+    late = asyncio.create_task(HoldStore(patient).apply([reserve(1, "hall"), settle(hold.hold_id, 30)]))
+    await hall.until_waiting(sql, 1)
+    assert isinstance(await ledger.submit(hold), Reserved)
+    both = reserve(7, "foyer", "hall")
+    other = asyncio.create_task(HoldStore(patient).apply([both]))
+    await hall.until_waiting(sql, 2)
+    await hall.open()
+    # PostgreSQL would end one of two that wait for each other, with an error for all of its batch.
+    assert isinstance((await other)[0], Reserved)
+    reserved, settled = await late
+    assert isinstance(reserved, Reserved)
+    assert settled == Settled(hold_id=hold.hold_id, units=30)
+    assert await ledger.used_and_held("foyer") == (30, 7, 1)
+    assert await ledger.used_and_held("hall") == (0, 8, 2)
+    await balances_are_true(sql, ledger)
+
+
 async def both_wait(sql: asyncpg.Connection) -> bool:
     """Whether two sessions wait, and one of them has the foyer: then both wait for the hall."""
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0"

@@ -37,11 +37,25 @@ class HoldStore:
             asyncpg.IntegrityConstraintViolationError: a command clashes with what another replica wrote, or a
                 constraint caught a fault in the rules; nothing was written.
         """
+        names: set[str] = set()
+        while True:
+            try:
+                return await self._apply(commands, names)
+            except _LateAccountsError as late:
+                # Locked after the others they could stand before one of them, and another replica wait for us while we
+                # wait for it. So all locks are given back, and taken in order together with these.
+                names |= late.names
+
+    async def _apply(self, commands: Sequence[Command], names: set[str]) -> list[Answer]:
         async with self._database.transaction() as connection:
             book = Book(accounts={}, holds={}, resolutions={}, write_off_us=self._write_off_us)
             write_offs = {command.hold_id for command in commands if isinstance(command, WriteOff)}
-            await self._lock_accounts(connection, book, await self._named_accounts(connection, commands, write_offs))
-            now_us = await self._load(connection, book, [command.hold_id for command in commands], write_offs)
+            names = names | await self._named_accounts(connection, commands, write_offs)
+            await self._lock_accounts(connection, book, names)
+            now_us = await self._read(connection, book, [command.hold_id for command in commands])
+            if late := _accounts_wanted(book, write_offs) - names:
+                # Of a hold that another replica opened since the first look.
+                raise _LateAccountsError(late)
             if write_offs:
                 await self._load_charges(connection, book, write_offs)
             answers = [decide(book, command, now_us) for command in commands]
@@ -78,19 +92,8 @@ class HoldStore:
         async for row in self._queries.lock_balances(connection, account_ids=list(names)):
             book.accounts[row["account_id"]] = account_from(row)
 
-    async def _load(self, connection: Connection, book: Book, hold_ids: list[str], write_offs: set[str]) -> int:
-        """Read all that the commands name, and the time of the decision."""
-        now_us = await self._read(connection, book, hold_ids)
-        # A hold that another replica opened since the first look brings accounts of its own. It may end until they are
-        # locked, so all is read again after that.
-        locked = set(book.accounts)
-        while wanted := _accounts_wanted(book, write_offs) - locked:
-            await self._lock_accounts(connection, book, wanted)
-            locked |= wanted
-            now_us = await self._read(connection, book, hold_ids)
-        return now_us
-
     async def _read(self, connection: Connection, book: Book, hold_ids: list[str]) -> int:
+        """Read all that the commands name, and the time of the decision."""
         row = await self._queries.read_batch(connection, account_ids=list(book.accounts), hold_ids=hold_ids)
         for account in book.accounts.values():
             account.topups.clear()
@@ -155,6 +158,14 @@ class HoldStore:
             await queries.write_reversals(connection, now_us=now_us, **reversals)
         if book.crossings:
             await queries.write_events(connection, **columns.crossing_columns(book.crossings, now_us))
+
+
+class _LateAccountsError(Exception):
+    """A batch would change accounts that it has not locked; nothing was decided."""
+
+    def __init__(self, names: set[str]) -> None:
+        super().__init__(f"{len(names)} accounts are not locked")
+        self.names = names
 
 
 class _Ended(Struct, gc=False):
