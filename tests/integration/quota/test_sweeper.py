@@ -13,7 +13,6 @@ from integration.quota.harness import (
     overdue,
     reserve,
     submit_together,
-    together,
 )
 from odea_contracts import subjects
 from odea_contracts.quota import Extended, Reserved
@@ -83,16 +82,6 @@ async def test_several_sweepers_at_once_end_each_hold_once(quota_dsn: str, sql: 
         assert sorted(json.loads(event["body"])["hold_id"] for event in events) == sorted(hold_ids)
         assert await first.used_and_held() == (0, 0, 0)
         await balances_are_true(sql, first)
-
-
-async def test_replicas_that_make_the_next_month_s_partitions_at_once_do_not_disturb_each_other(
-    ledgers: list[Ledger], sql: asyncpg.Connection
-) -> None:
-    await _drop_partitions(sql)
-    await together(*(ledger.store.ensure_partitions for ledger in ledgers * 3))
-    assert len(await _partitions(sql)) == 4
-    await together(*(ledger.store.ensure_partitions for ledger in ledgers))
-    assert len(await _partitions(sql)) == 4
 
 
 async def _partitions(sql: asyncpg.Connection) -> list[str]:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import asyncpg
 import pytest
@@ -31,11 +32,15 @@ async def table(dsn: str) -> AsyncGenerator[asyncpg.Connection]:
     await connection.close()
 
 
-def kept(retention_days: int) -> list[str]:
-    """The months that hold a day that must be kept, and the next."""
+AHEAD: Final = 3
+"""Months that a service makes besides the running one; the schema begins with one."""
+
+
+def kept(retention_days: int, ahead: int = 1) -> list[str]:
+    """The months that hold a day that must be kept, and those that come."""
     now = datetime.now(UTC)
     oldest = now - timedelta(days=retention_days)
-    months = (now.year * 12 + now.month) - (oldest.year * 12 + oldest.month) + 2
+    months = (now.year * 12 + now.month) - (oldest.year * 12 + oldest.month) + 1 + ahead
     first = oldest.year * 12 + oldest.month - 1
     return [f"{month // 12:04}_{month % 12 + 1:02}" for month in range(first, first + months)]
 
@@ -56,7 +61,7 @@ async def test_eight_replicas_at_once_make_and_drop_them_without_a_fault(dsn: st
         stores = [await stack.enter_async_context(open_request_store(dsn)) for _ in range(8)]
         await asyncio.gather(*(store.ensure_partitions() for store in stores))
         await asyncio.gather(*(store.drop_partitions(30) for store in stores))
-    assert await partitions(table) == kept(30)
+    assert await partitions(table) == kept(30, AHEAD)
 
 
 async def test_a_month_that_somebody_reads_is_not_waited_for(dsn: str, table: asyncpg.Connection) -> None:
@@ -69,6 +74,15 @@ async def test_a_month_that_somebody_reads_is_not_waited_for(dsn: str, table: as
             assert len(await partitions(table)) == 14
         await store.drop_partitions(1)
     assert await partitions(table) == kept(1)
+
+
+async def test_a_month_is_made_while_somebody_reads(dsn: str, table: asyncpg.Connection) -> None:
+    """Making one that waited would do the same."""
+    async with open_request_store(dsn) as store:
+        async with table.transaction():
+            await table.execute("SELECT count(*) FROM synth.requests")
+            await store.ensure_partitions()
+        assert len(await partitions(table)) == 13 + AHEAD
 
 
 async def count(table: asyncpg.Connection, rows: int) -> bool:
@@ -87,4 +101,4 @@ async def test_the_service_does_it_by_itself_unless_told_to_keep_all(
             await until(lambda: count(table, 1))
             log.add(ended())
             await until(lambda: count(table, 2))
-    assert len(await partitions(table)) == (14 if retention_days == 0 else len(kept(30)))
+    assert len(await partitions(table)) == (13 + AHEAD if retention_days == 0 else len(kept(30, AHEAD)))

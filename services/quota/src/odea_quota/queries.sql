@@ -192,8 +192,8 @@ SELECT coalesce(sum(units_left), 0)::bigint FROM quota.topups
 WHERE expires_at > clock_timestamp() AND expires_at <= clock_timestamp() + :within_s::double precision * interval '1 second';
 
 -- name: ensure_partitions()!
--- The partitions of this month and the next.
-SELECT quota.ensure_partition(clock_timestamp()), quota.ensure_partition(clock_timestamp() + interval '1 month');
+-- The partitions of this month and the next three: early, so that it does not matter when one can't be made at once.
+SELECT quota.ensure_partition(clock_timestamp() + n * interval '1 month') FROM generate_series(0, 3) AS n;
 
 -- name: read_accounts(account_ids)
 -- Accounts with their plans and balances, for reading; no lock.

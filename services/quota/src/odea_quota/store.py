@@ -74,7 +74,11 @@ class HoldStore:
         return row["open"], row["oldest_s"]
 
     async def ensure_partitions(self) -> None:
-        """Make the record's and the ledger's partitions for this month and the next."""
+        """Make the record's and the ledger's partitions for this month and the next three.
+
+        Raises:
+            StorageUnavailableError: something stands in the way; nothing was made.
+        """
         async with self._database.connection() as connection:
             await self._queries.ensure_partitions(connection)
 

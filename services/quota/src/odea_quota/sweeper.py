@@ -14,6 +14,7 @@ from odea_runtime.postgres import StorageUnavailableError
 _BATCH_MAX: Final = 500
 _GAUGES_EVERY_S: Final = 10.0
 _PARTITIONS_EVERY_S: Final = 3600.0
+_PARTITIONS_AGAIN_S: Final = 5.0
 
 _EXPIRED = Counter("odea_quota_expired_holds_total", "Holds ended by the sweeper")
 _OPEN = Gauge("odea_quota_open_holds", "Holds that have not ended")
@@ -59,8 +60,16 @@ class Sweeper:
             self._gauges_due = now + _GAUGES_EVERY_S
 
     async def _ensure_partitions(self) -> None:
-        """Before anything is ended, or after a long sleep its end would have no place to be written."""
+        """Before anything is ended, or after a long sleep its end would have no place to be written.
+
+        They are made months ahead, so holds are ended also where that fails.
+        """
         now = asyncio.get_running_loop().time()
-        if now >= self._partitions_due:
+        if now < self._partitions_due:
+            return
+        try:
             await self._store.ensure_partitions()
             self._partitions_due = now + _PARTITIONS_EVERY_S
+        except StorageUnavailableError as error:
+            structlog.get_logger().warning("the next months' partitions could not be made", error=str(error))
+            self._partitions_due = now + _PARTITIONS_AGAIN_S

@@ -19,8 +19,8 @@ FROM unnest(:received_at_ms::bigint[], :id::uuid[], :hold_id::uuid[], :request_i
 ON CONFLICT DO NOTHING;
 
 -- name: ensure_partitions()!
--- The partitions of this month and the next.
-SELECT synth.ensure_partition(clock_timestamp()), synth.ensure_partition(clock_timestamp() + interval '1 month');
+-- The partitions of this month and the next three: early, so that it does not matter when one can't be made at once.
+SELECT synth.ensure_partition(clock_timestamp() + n * interval '1 month') FROM generate_series(0, 3) AS n;
 
 -- name: drop_partitions(retention_days)$
 -- Forget the months that ended so many days ago; how many went.

@@ -78,7 +78,7 @@ class RequestStore:
             structlog.get_logger().info("months of the request log were dropped", months=dropped)
 
     async def ensure_partitions(self) -> None:
-        """Make the log's partitions for this month and the next."""
+        """Make the log's partitions for this month and the next three."""
         async with self._database.connection() as connection:
             await self._queries.ensure_partitions(connection)
 

@@ -1,0 +1,11 @@
+"""Months of the request log are made without keeping anybody out."""
+
+from odea_runtime.migrations import run_sql
+
+revision = "0004"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    """Apply the step."""
+    run_sql(__file__)
