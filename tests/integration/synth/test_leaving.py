@@ -7,7 +7,7 @@ import pytest
 from integration.synth.caller import request
 from integration.synth.harness import Books, House
 from odea_contracts.synth import CancelReason
-from odea_synth.providers.base import Chunk
+from odea_synth.providers.base import Chunk, ErrorClass, ProviderError
 from support.scripted import ScriptedProvider, spoken
 from support.waiting import until
 
@@ -100,6 +100,30 @@ async def test_a_caller_who_leaves_before_the_first_audio_pays_what_was_billed_f
         provider_units=9,
         logged="client_gone",
         logged_provider_units=9,
+    )
+
+
+@pytest.mark.parametrize("reason", [CancelReason.CLIENT_GONE, CancelReason.CLIENT_STALLED])
+async def test_a_caller_who_leaves_while_a_failure_is_tidied_up_pays_nothing(
+    house: House, provider: ScriptedProvider, account: str, reason: CancelReason
+) -> None:
+    """The provider cut it, and closing what is left of it takes a while."""
+    failed = asyncio.Event()
+
+    async def fail() -> None:
+        try:
+            raise ProviderError(ErrorClass.UPSTREAM, "It broke.")
+        finally:
+            failed.set()
+            await asyncio.Event().wait()
+
+    asked = request(account, f"Broken off, and then {reason}.")
+    provider.announce(asked.input, spoken(9), fail)
+    async with house.speak(asked) as stream:
+        await failed.wait()
+        await stream.cancel(reason)
+    assert await house.books(asked) == Books(
+        kind="settled", outcome="written_off", provider_units=9, logged="provider_failed", logged_provider_units=9
     )
 
 

@@ -10,7 +10,7 @@ from integration.synth.caller import request
 from integration.synth.harness import Books, House
 from odea_contracts.errors import ErrorCode
 from odea_contracts.synth import CancelReason
-from odea_runtime.streams import RefusedError
+from odea_runtime.streams import IncomingStream, RefusedError
 from odea_synth.providers.base import Chunk
 from support.scripted import ScriptedProvider, spoken
 from support.waiting import until
@@ -71,6 +71,62 @@ async def test_a_provider_that_never_ends_is_given_up(
     assert failure.code is ErrorCode.UPSTREAM_TIMEOUT
     assert performance.closed.is_set()
     assert (await house.books(asked)).outcome == "written_off"
+
+
+@pytest.mark.parametrize("heard", [True, False], ids=["in the middle", "before the first audio"])
+async def test_a_caller_who_leaves_while_a_provider_is_given_up_pays_nothing(
+    house: House, provider: ScriptedProvider, account: str, heard: bool
+) -> None:
+    """P2: it was cut, and whether its caller stayed to see the end of that does not matter."""
+    given_up = asyncio.Event()
+
+    async def linger() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            given_up.set()
+            await asyncio.Event().wait()
+
+    asked = request(account, f"Given up for long, heard: {heard}.")
+    provider.announce(asked.input, spoken(7) if heard else Chunk(audio=b"", billed_units=7), linger)
+    async with house.speak(asked) as stream:
+        await given_up.wait()
+        await stream.cancel(CancelReason.CLIENT_GONE)
+    assert await house.books(asked) == Books(
+        kind="settled", outcome="written_off", provider_units=7, logged="provider_failed", logged_provider_units=7
+    )
+
+
+async def test_a_caller_who_leaves_while_a_speech_is_ended_that_took_too_long_pays_nothing(
+    house: House, provider: ScriptedProvider, account: str
+) -> None:
+    """The same for the limit of the whole."""
+    given_up = asyncio.Event()
+
+    async def turn() -> None:
+        try:
+            await asyncio.sleep(0.01)
+        except asyncio.CancelledError:
+            given_up.set()
+            await asyncio.Event().wait()
+
+    asked = request(account, "On and on, and then nothing.")
+    provider.announce(asked.input, then=itertools.cycle([spoken(2), turn]))
+    async with house.speak(asked) as stream:
+        await stream.head()
+        parts = asyncio.create_task(listen_on(stream))
+        await given_up.wait()
+        await stream.cancel(CancelReason.CLIENT_GONE)
+        parts.cancel()
+        await asyncio.wait([parts])
+    assert await house.books(asked) == Books(
+        kind="settled", outcome="written_off", provider_units=2, logged="provider_failed", logged_provider_units=2
+    )
+
+
+async def listen_on(stream: IncomingStream) -> None:
+    async for _ in stream:
+        pass
 
 
 async def test_a_receiver_that_lives_and_takes_nothing_is_given_up(

@@ -11,14 +11,15 @@ from typing import Any, Self
 class within:  # noqa: N801 - read as a word: `with within(2.0):`
     """Interrupts the block after `seconds` and raises `TimeoutError` in place of the interruption.
 
-    For one use, in a task. As with `asyncio.timeout`, a cancellation from outside goes on as what it is.
+    For one use, in a task. As with `asyncio.timeout`, a cancellation from outside goes on as what it is; `expired` tells
+    whoever meets that whether time was up as well.
     """
 
-    __slots__ = ("_cancelling", "_expired", "_seconds", "_task", "_timer")
+    __slots__ = ("_cancelling", "_seconds", "_task", "_timer", "expired")
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._expired = False
+        self.expired = False
 
     def __enter__(self) -> Self:
         loop = asyncio.get_running_loop()
@@ -34,9 +35,9 @@ class within:  # noqa: N801 - read as a word: `with within(2.0):`
     ) -> None:
         self._timer.cancel()
         # Taken back however the block was left; what else was cancelled meanwhile stays so.
-        if self._expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+        if self.expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimeoutError from error
 
     def _expire(self) -> None:
-        self._expired = True
+        self.expired = True
         self._task.cancel()

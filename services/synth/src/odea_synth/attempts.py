@@ -19,7 +19,8 @@ from odea_contracts.errors import ErrorCode, Failure, failure
 from odea_runtime import tracing
 from odea_runtime.counting import by_labels
 from odea_runtime.patience import within
-from odea_synth.breaker import BreakerOpenError, Permit
+from odea_synth.breaker import BreakerOpenError
+from odea_synth.opened import Opened, if_late, judge, slow
 from odea_synth.providers.base import Chunk, ErrorClass, ProviderError
 from odea_synth.routing.line import Line
 from odea_synth.synthesis import Route, provider_failure
@@ -63,41 +64,6 @@ class Story:
         """The attempt failed that had billed so much, or what is noted as unheard."""
         self.lost_units += max(billed_units, self.unheard_units)
         self.unheard_units = 0
-
-
-@dataclass(slots=True, kw_only=True)
-class Opened:
-    """A provider that has begun to speak."""
-
-    route: Route
-    line: Line
-    fallback: bool
-    first: Chunk
-    rest: AsyncGenerator[Chunk]
-    permit: Permit
-
-    async def chunks(self) -> AsyncGenerator[Chunk]:
-        """All of its audio. How the stream ends is what the breaker counts.
-
-        Raises:
-            ProviderError: it broke.
-        """
-        yield self.first
-        while True:
-            try:
-                with within(self.line.next_audio_s):
-                    chunk = await anext(self.rest, None)
-            except TimeoutError:
-                error = slow("The speech provider stopped in the middle.")
-                self.permit.fail(error)
-                raise error from None
-            except ProviderError as error:
-                _judge(self.permit, error)
-                raise
-            if chunk is None:
-                self.permit.succeed()
-                return
-            yield chunk
 
 
 class NoAudioError(Exception):
@@ -206,7 +172,7 @@ class Opener:
         try:
             first = await self._first(line, chunks)
         except ProviderError as error:
-            _judge(permit, error)
+            judge(permit, error)
             span.fail(error.error_class.value)
             raise
         permit.spoke()
@@ -215,8 +181,9 @@ class Opener:
 
     async def _first(self, line: Line, chunks: AsyncGenerator[Chunk]) -> Chunk:
         left_s = self._left_s()
+        limit = within(min(line.first_audio_s, left_s))
         try:
-            with within(min(line.first_audio_s, left_s)):
+            with limit:
                 first = await self._first_with_audio(chunks)
         except TimeoutError:
             if left_s < line.first_audio_s:
@@ -224,6 +191,9 @@ class Opener:
                 self.story.lose(0)
                 raise NoAudioError(failure(ErrorCode.DEADLINE_EXCEEDED)) from None
             raise slow("The speech provider did not answer in time.") from None
+        except asyncio.CancelledError:
+            if_late(limit)
+            raise
         if first is None:
             raise ProviderError(ErrorClass.UPSTREAM, "The speech provider sent no audio.")
         return first
@@ -289,15 +259,3 @@ _ORDER: Final = (
     ErrorCode.UPSTREAM_UNAVAILABLE,
     ErrorCode.UPSTREAM_BUSY,
 )
-
-
-def slow(message: str) -> ProviderError:
-    """The provider took longer than it may."""
-    return ProviderError(ErrorClass.UPSTREAM, message, timed_out=True)
-
-
-def _judge(permit: Permit, error: ProviderError) -> None:
-    if error.error_class is ErrorClass.UPSTREAM:
-        permit.fail(error)
-    else:
-        permit.leave()

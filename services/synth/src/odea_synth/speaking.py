@@ -7,6 +7,7 @@
 | refused or failed before the provider billed anything | released |
 | cut by us or the provider | written off |
 | the caller left, or stalled until the gateway gave up | settled with what the provider billed until then |
+| the same, while a speech that was cut is tidied up | written off: it was cut before |
 | the gateway died or broke the stream | written off |
 
 The receiver can interrupt a speech until its stream is left, and only then is the hold ended: how a speech ends is
@@ -15,7 +16,6 @@ decided once, and nothing that comes later changes it or keeps its hold open.
 
 import asyncio
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack, aclosing
 from functools import partial
 
@@ -30,18 +30,22 @@ from odea_runtime.counting import by_labels
 from odea_runtime.patience import within
 from odea_runtime.streams import CancelledByReceiverError, OutgoingStream, Receiver, Streams
 from odea_synth.announcer import Announcer
-from odea_synth.attempts import NoAudioError, Opened, Opener
+from odea_synth.attempts import NoAudioError, Opener
 from odea_synth.audio import sample_rate_for
 from odea_synth.metering import Meter
+from odea_synth.opened import Opened
 from odea_synth.providers.base import Chunk, ErrorClass, ProviderError
 from odea_synth.request_log import RequestLog, refused
 from odea_synth.routing.switchboard import Routing, Switchboard
 from odea_synth.settings import SynthSettings
 from odea_synth.speech import Speech
-from odea_synth.synthesis import Route, provider_failure
+from odea_synth.synthesis import able_of, provider_failure
 from odea_synth.transcoding import Transcoder, see_through
 
 _COMPLETED = "completed"
+_FAILED = "provider_failed"
+_UNSETTLED = "unsettled"
+_FAULT = "fault"
 _LEFT = {CancelReason.CLIENT_GONE, CancelReason.CLIENT_STALLED}
 _CHARGED = {_COMPLETED, *_LEFT}
 """The ends after which a charge stands."""
@@ -104,11 +108,13 @@ class Speaker:
                     speech = begun
                     speech.outcome = await self._speak(speech, stream, routing, until)
                 except Exception:  # noqa: BLE001 - a fault of ours must still end the stream and the hold
+                    if speech:
+                        speech.cut = _FAULT
                     structlog.get_logger().exception("speech failed")
                     await stream.fail(failure(ErrorCode.INTERNAL_ERROR))
         except CancelledByReceiverError as cancelled:
             if speech:
-                speech.outcome = cancelled.reason or "receiver_silent"
+                speech.outcome = speech.cut or cancelled.reason or "receiver_silent"
         except asyncio.CancelledError:
             if speech:
                 speech.outcome = "shutdown"
@@ -130,27 +136,33 @@ class Speaker:
             sample_rate_for(request.response_format, request.sample_rate_hz)
         except ValueError as error:
             return failure(ErrorCode.INVALID_VALUE, str(error), param="sample_rate")
-        able = _able(routes)
-        if isinstance(able, Failure):
-            return able
+        routes = able_of(routes)
+        if isinstance(routes, Failure):
+            return routes
         await stream.assure()
-        hold = await self._meter.reserve(request, able[0].provider.bound_units(able[0].utterance))
-        return hold if isinstance(hold, Failure) else Speech(request=request, routes=able, hold=hold)
+        hold = await self._meter.reserve(request, routes[0].provider.bound_units(routes[0].utterance))
+        return hold if isinstance(hold, Failure) else Speech(request=request, routes=routes, hold=hold)
 
     async def _speak(self, speech: Speech, stream: OutgoingStream, routing: Routing, until: float) -> str:
+        limit = within(self._settings.synth_speech_s)
         try:
-            with within(self._settings.synth_speech_s):
+            with limit:
                 await self._send_speech(speech, stream, routing, until)
         except (ProviderError, NoAudioError, TimeoutError) as error:
+            speech.cut = _FAILED
             told = self._explain(speech, error)
             speech.code = told.code
             await stream.fail(told)
-            return "provider_failed"
+            return _FAILED
+        except asyncio.CancelledError as interrupted:
+            if limit.expired or _came_upon_failure(interrupted):
+                speech.cut = _FAILED
+            raise
         units = speech.units_settled = await self._settle(speech, speech.charge, Outcome.COMPLETED)
         if units is None:
-            speech.code = ErrorCode.QUOTA_UNAVAILABLE
+            speech.cut, speech.code = _UNSETTLED, ErrorCode.QUOTA_UNAVAILABLE
             await stream.fail(failure(speech.code))
-            return "unsettled"
+            return _UNSETTLED
         await stream.tail(units)
         try:
             await stream.receipt()
@@ -275,15 +287,11 @@ class Speaker:
         return await self._meter.write_off(speech.hold, message, charged=speech.units_settled or 0)
 
 
-def _able(routes: Sequence[Route]) -> tuple[Route, ...] | Failure:
-    """Those whose providers can speak this at all; why not, if none can."""
-    able: list[Route] = []
-    why: Failure | None = None
-    for route in routes:
-        try:
-            route.provider.source_format(route.utterance)
-        except ProviderError as error:
-            why = why or provider_failure(error)
-        else:
-            able.append(route)
-    return tuple(able) or why or failure(ErrorCode.VOICE_NOT_FOUND, param="voice")
+def _came_upon_failure(interrupted: BaseException) -> bool:
+    """Whether a provider had failed already, and just the tidying up after that was interrupted."""
+    met: BaseException | None = interrupted
+    while met is not None:
+        if isinstance(met, ProviderError | NoAudioError):
+            return True
+        met = met.__cause__ or met.__context__
+    return False

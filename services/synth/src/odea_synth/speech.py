@@ -20,6 +20,7 @@ class Speech:
         route: who was chosen; the first until then.
         billed_units: what that provider has billed.
         timings: what could not be sent yet.
+        cut: how it ends, once we or the provider have cut it. Whoever leaves while that is tidied up pays nothing (P2).
     """
 
     request: Speak
@@ -36,6 +37,7 @@ class Speech:
     timings: list[Timing] = field(default_factory=list[Timing])
     units_settled: int | None = None
     outcome: str = "fault"
+    cut: str | None = None
     code: ErrorCode | None = None
 
     def __post_init__(self) -> None:

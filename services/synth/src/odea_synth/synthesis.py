@@ -187,3 +187,17 @@ def quota_failure(denied: Denied) -> Failure:
     """What a caller hears of a limit that refused."""
     param = _PARAMS.get(denied.limit)
     return failure(_LIMITS[denied.limit], param=param, retry_after_ms=denied.retry_after_ms, balances=denied.balances)
+
+
+def able_of(routes: Sequence[Route]) -> tuple[Route, ...] | Failure:
+    """Those whose providers can speak this at all; why not, if none can."""
+    able: list[Route] = []
+    why: Failure | None = None
+    for route in routes:
+        try:
+            route.provider.source_format(route.utterance)
+        except ProviderError as error:
+            why = why or provider_failure(error)
+        else:
+            able.append(route)
+    return tuple(able) or why or failure(ErrorCode.VOICE_NOT_FOUND, param="voice")
