@@ -3,6 +3,9 @@
 One replica relays at a time (an advisory lock decides), so events leave in the order in which they were written.
 JetStream drops what it has seen, by `Nats-Msg-Id`, and consumers are idempotent, so a crash between hand-over and
 deletion does no harm. Events are CloudEvents in binary mode (CloudEvents 1.0, NATS protocol binding).
+
+An event that is larger than the bus takes would keep all behind it from leaving, for ever: it is set aside, in the table
+`outbox_set_aside`, and can be put back when the bus takes it.
 """
 
 import asyncio
@@ -30,6 +33,7 @@ _ACK_S: Final = 2.0
 _RELAYED = Counter("odea_outbox_relayed_total", "Events handed to JetStream")
 _WAITING = Gauge("odea_outbox_waiting", "Events that have not been handed over")
 _OLDEST = Gauge("odea_outbox_oldest_seconds", "Age of the oldest event that has not been handed over")
+_SET_ASIDE = Gauge("odea_outbox_set_aside", "Events that are too large for the bus and wait for an operator")
 
 
 class EventsUnavailableError(Exception):
@@ -103,21 +107,37 @@ class Outbox:
         lag = await self._queries.outbox_lag(connection)
         _WAITING.set(lag["waiting"])
         _OLDEST.set(lag["oldest_s"])
+        _SET_ASIDE.set(await self._queries.count_set_aside(connection))
 
     async def _relay(self, connection: Connection, publisher: Publisher) -> bool:
         rows: list[asyncpg.Record] = [row async for row in self._queries.take_outbox(connection, limit=BATCH_MAX)]
         if not rows:
             return False
-        await self._hand_over(publisher, rows)
-        await self._queries.forget_outbox(connection, ids=[row["id"] for row in rows])
-        _RELAYED.inc(len(rows))
+        too_large = await self._hand_over(publisher, rows)
+        relayed = [row["id"] for index, row in enumerate(rows) if index not in too_large]
+        await self._queries.forget_outbox(connection, ids=relayed)
+        _RELAYED.inc(len(relayed))
+        if too_large:
+            await self._set_aside(connection, [rows[index] for index in too_large])
         return True
 
-    async def _hand_over(self, publisher: Publisher, rows: list[asyncpg.Record]) -> None:
+    async def _set_aside(self, connection: Connection, rows: list[asyncpg.Record]) -> None:
+        await self._queries.set_aside_outbox(connection, ids=[row["id"] for row in rows])
+        for row in rows:
+            self._log.error(
+                "an event is too large for the bus and was set aside",
+                subject=row["subject"],
+                event_id=str(row["event_id"]),
+                size_bytes=len(row["body"]),
+            )
+        await self._report(connection)
+
+    async def _hand_over(self, publisher: Publisher, rows: list[asyncpg.Record]) -> set[int]:
+        """Which of them are too large; all others are stored."""
         if not self._bus.connected:
             raise EventsUnavailableError("not connected")
         try:
-            await publisher.publish([Outgoing(row["subject"], row["body"], _headers(row)) for row in rows])
+            return await publisher.publish([Outgoing(row["subject"], row["body"], _headers(row)) for row in rows])
         except NoStreamError:
             raise EventsUnavailableError("there is no stream of events; `bus apply` makes it") from None
         except (nats.errors.Error, NotStoredError) as error:

@@ -13,6 +13,19 @@ LIMIT :limit;
 -- ids: bigint[]
 DELETE FROM outbox WHERE id = ANY(:ids::bigint[]);
 
+-- name: set_aside_outbox(ids)!
+-- Events that the bus does not take, out of the way of the others.
+-- ids: bigint[]
+WITH taken AS (
+    DELETE FROM outbox WHERE id = ANY(:ids::bigint[]) RETURNING id, subject, event_id, source, body, created_at
+)
+INSERT INTO outbox_set_aside (id, subject, event_id, source, body, created_at)
+SELECT id, subject, event_id, source, body, created_at FROM taken;
+
+-- name: count_set_aside()$
+-- How many events were set aside, up to a thousand.
+SELECT count(*) FROM (SELECT FROM outbox_set_aside LIMIT 1000) AS looked_at;
+
 -- name: outbox_lag()^
 -- How many events wait, and for how long the oldest has. Events leave in the order of their ids, so the ends of the index
 -- tell; counting rows would take longer the more there are, and at some millions longer than a statement may.

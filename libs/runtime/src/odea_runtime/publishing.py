@@ -14,6 +14,9 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 _NO_RESPONDERS: Final = "503"
+_TOO_LARGE: Final = frozenset({10054, 10097})
+"""JetStream's errors for a message, and for headers, beyond what the stream takes."""
+_HEADER_LINE: Final = len("NATS/1.0\r\n\r\n")
 
 
 class NotStoredError(Exception):
@@ -24,6 +27,10 @@ class NoStreamError(NotStoredError):
     """No stream takes the subject."""
 
 
+class _TooLargeError(NotStoredError):
+    """The stream takes no message of this size."""
+
+
 class Outgoing(NamedTuple):
     """A message for JetStream."""
 
@@ -31,9 +38,15 @@ class Outgoing(NamedTuple):
     body: bytes
     headers: dict[str, str]
 
+    def fits(self, limit_bytes: int) -> bool:
+        """Whether the server takes it. Unlike nats-py it counts the headers, and hangs up on who sends more."""
+        headers = sum(len(f"{name}: {value}\r\n".encode()) for name, value in self.headers.items())
+        return _HEADER_LINE + headers + len(self.body) <= limit_bytes
+
 
 class _Refusal(msgspec.Struct):
     description: str = ""
+    err_code: int = 0
 
 
 class _Ack(msgspec.Struct):
@@ -57,11 +70,12 @@ class Publisher:
         self._inbox = client.new_inbox()
         self._subscription: Subscription | None = None
         self._number = 0
-        self._waiting: set[str] = set()
+        self._waiting: dict[str, int] = {}
+        self._too_large: set[int] = set()
         self._stored: asyncio.Future[None] | None = None
 
-    async def publish(self, messages: Sequence[Outgoing]) -> None:
-        """Store all messages, in this order.
+    async def publish(self, messages: Sequence[Outgoing]) -> set[int]:
+        """Store all messages, in this order; which of them can't be stored since they are too large.
 
         Raises:
             NotStoredError: at least one is not known to be stored.
@@ -69,22 +83,30 @@ class Publisher:
         """
         if self._subscription is None:
             self._subscription = await self._client.subscribe(f"{self._inbox}.*", cb=self._acknowledged)
+        limit_bytes = self._client.max_payload
+        self._too_large = {index for index, message in enumerate(messages) if not message.fits(limit_bytes)}
+        fitting = [index for index in range(len(messages)) if index not in self._too_large]
+        if fitting:
+            await self._store(messages, {f"{self._inbox}.{self._number + index}": index for index in fitting})
+        return self._too_large
+
+    async def _store(self, messages: Sequence[Outgoing], replies: dict[str, int]) -> None:
         stored = self._stored = asyncio.get_running_loop().create_future()
-        replies = [f"{self._inbox}.{self._number + index}" for index in range(len(messages))]
         self._number += len(messages)
-        self._waiting = set(replies)
+        self._waiting = dict(replies)
         until = asyncio.get_running_loop().time() + self._ack_s
         try:
             # Nothing else runs until all are in the connection's buffer, unless that is full. Were they sent bit by
             # bit, a connection that breaks in between would swallow some and its successor take the rest: the order
             # would be lost. A full buffer is waited for within the connection's own time limit; nats-py swallows a
             # cancellation there, so the acknowledgements have a time limit apart from that.
-            for message, reply in zip(messages, replies, strict=True):
+            for reply, index in replies.items():
+                message = messages[index]
                 await self._client.publish(message.subject, message.body, reply=reply, headers=message.headers)
             async with asyncio.timeout_at(until):
                 await stored
         except TimeoutError:
-            raise NotStoredError(f"{len(self._waiting)} of {len(messages)} not acknowledged in time") from None
+            raise NotStoredError(f"{len(self._waiting)} of {len(replies)} not acknowledged in time") from None
         finally:
             self._waiting.clear()
             stored.cancel()
@@ -101,10 +123,12 @@ class Publisher:
         if msg.subject not in self._waiting or stored is None or stored.done():
             return
         refusal = _refusal(msg.headers or {}, msg.data)
-        if refusal:
+        if refusal and not isinstance(refusal, _TooLargeError):
             stored.set_exception(refusal)
             return
-        self._waiting.remove(msg.subject)
+        index = self._waiting.pop(msg.subject)
+        if refusal:
+            self._too_large.add(index)
         if not self._waiting:
             stored.set_result(None)
 
@@ -116,4 +140,6 @@ def _refusal(headers: Mapping[str, str], body: bytes) -> NotStoredError | None:
         error = _acks.decode(body).error
     except msgspec.DecodeError:
         return NotStoredError("the acknowledgement could not be read")
+    if error and error.err_code in _TOO_LARGE:
+        return _TooLargeError(error.description)
     return NotStoredError(error.description) if error else None
