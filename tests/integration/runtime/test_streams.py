@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 import tracemalloc
 from collections.abc import AsyncGenerator
 
@@ -9,7 +10,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from integration.runtime.harness import Ask, open_bus
-from integration.runtime.studio import HEAD, SPEAK, Wire, ask_body, collect, listening, open_studio
+from integration.runtime.studio import HEAD, IMPATIENT, SPEAK, Wire, ask_body, collect, listening, open_studio
 from odea_contracts.errors import ErrorCode, failure
 from odea_contracts.synth import FRAME_BYTES_MAX, HEADER_DEADLINE_MS, TIMINGS_MAX, Timing, Timings
 from odea_runtime.bus import NoRespondersError
@@ -275,6 +276,17 @@ async def test_audio_that_is_long_in_coming_is_waited_for_while_the_sender_lives
         assert not hearing.done()
         go.set()
         assert await hearing == sound(10)
+
+
+async def test_a_process_that_stood_still_reads_what_came_in_before_it_judges(nats_url: str) -> None:
+    """Both ends are in one loop here, so it is for longer than the listener's patience that neither does anything."""
+
+    async def play(stream: OutgoingStream, ask: Ask) -> None:
+        time.sleep(2 * IMPATIENT["stream_answer_s"])  # noqa: ASYNC251 - standing still is what this is about
+        await play_sound(stream, ask)
+
+    async with open_studio(nats_url, play), listening(nats_url, **IMPATIENT) as listener:
+        assert await collect(listener, ask_body(number=10)) == sound(10)
 
 
 async def test_nobody_serves(listener: Streams) -> None:

@@ -4,8 +4,8 @@ One replica relays at a time (an advisory lock decides), so events leave in the 
 JetStream drops what it has seen, by `Nats-Msg-Id`, and consumers are idempotent, so a crash between hand-over and
 deletion does no harm. Events are CloudEvents in binary mode (CloudEvents 1.0, NATS protocol binding).
 
-An event that is larger than the bus takes would keep all behind it from leaving, for ever: it is set aside, in the table
-`outbox_set_aside`, and can be put back when the bus takes it.
+An event that is larger than the bus takes would keep all behind it from leaving, for ever: it is set aside, in the
+table `outbox_set_aside`, and can be put back when the bus takes it.
 """
 
 import asyncio

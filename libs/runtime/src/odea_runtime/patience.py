@@ -11,8 +11,8 @@ from typing import Any, Self
 class within:  # noqa: N801 - read as a word: `with within(2.0):`
     """Interrupts the block after `seconds` and raises `TimeoutError` in place of the interruption.
 
-    For one use, in a task. As with `asyncio.timeout`, a cancellation from outside goes on as what it is; `expired` tells
-    whoever meets that whether time was up as well.
+    For one use, in a task. As with `asyncio.timeout`, a cancellation from outside goes on as what it is; `expired`
+    tells whoever meets that whether time was up as well.
     """
 
     __slots__ = ("_cancelling", "_seconds", "_task", "_timer", "expired")

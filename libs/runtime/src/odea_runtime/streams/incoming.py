@@ -174,8 +174,17 @@ class IncomingStream:
         if not self._messages.empty():
             # Most frames wait here already, and a timer costs more than they do.
             return self._messages.get_nowait()
+        until = asyncio.get_running_loop().time() + self._patience_s
         try:
             with within(self._patience_s):
+                return await self._messages.get()
+        except TimeoutError:
+            return await self._look_again(stood_still_s=asyncio.get_running_loop().time() - until)
+
+    async def _look_again(self, stood_still_s: float) -> Msg | _Broken:
+        """If it was this process that stood still, what came in meanwhile has not been read yet."""
+        try:
+            with within(min(stood_still_s, self._settings.stream_answer_s)):
                 return await self._messages.get()
         except TimeoutError:
             raise self._broken("the sender fell silent") from None
