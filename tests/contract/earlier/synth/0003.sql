@@ -104,3 +104,23 @@ SELECT found.*, synth.to_us(found.received_at) AS at_us, ending.looked, synth.to
     ending.id AS last_id
 FROM ending LEFT JOIN found ON true
 ORDER BY found.received_at DESC, found.id DESC;
+
+-- name: take_pace(provider, wanted, interval_us, burst)^
+-- Up to `wanted` turns of a provider's pace, and how long the next takes to come. The clock is read when the row is locked.
+-- provider: text
+-- wanted: integer, at least 1
+-- interval_us: bigint, between two turns in the long run
+-- burst: integer, how many may come at once
+INSERT INTO synth.paces AS pace (provider, idle_at_us, granted, wait_us)
+VALUES (:provider, 0, 0, 0)
+ON CONFLICT (provider) DO UPDATE SET (idle_at_us, granted, wait_us) = (
+    SELECT from_us + given * :interval_us::bigint, given,
+        greatest(0, from_us + given * :interval_us::bigint - (now_us + (:burst::integer - 1) * :interval_us::bigint))
+    FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us OFFSET 0) AS clock,
+        -- Nothing is further ahead than a whole burst, unless a clock was set back or the pace was changed.
+        LATERAL (SELECT greatest(now_us, least(pace.idle_at_us, now_us + :burst::integer * :interval_us::bigint))
+            AS from_us OFFSET 0) AS begin,
+        LATERAL (SELECT greatest(0, least(:wanted::integer, :burst::integer
+            - ((from_us - now_us + :interval_us::bigint - 1) / :interval_us::bigint)))::integer AS given OFFSET 0) AS gift
+)
+RETURNING granted, wait_us;

@@ -192,8 +192,8 @@ SELECT coalesce(sum(units_left), 0)::bigint FROM quota.topups
 WHERE expires_at > clock_timestamp() AND expires_at <= clock_timestamp() + :within_s::double precision * interval '1 second';
 
 -- name: ensure_partitions()!
--- The partitions of this month and the next.
-SELECT quota.ensure_partition(clock_timestamp()), quota.ensure_partition(clock_timestamp() + interval '1 month');
+-- The partitions of this month and the next three: early, so that it does not matter when one can't be made at once.
+SELECT quota.ensure_partition(clock_timestamp() + n * interval '1 month') FROM generate_series(0, 3) AS n;
 
 -- name: read_accounts(account_ids)
 -- Accounts with their plans and balances, for reading; no lock.
@@ -474,40 +474,6 @@ SELECT tenant_id || ' ' || day || ' ' || key_id AS subject,
 FROM days AS d FULL JOIN quota.usage_days AS u USING (tenant_id, day, key_id)
 WHERE (coalesce(u.units, 0), coalesce(u.requests, 0)) <> (coalesce(d.units, 0), coalesce(d.requests, 0))
 ORDER BY 1;
--- The audit lives in each service's own schema, which the connection's search_path names.
-
--- name: add_audit(actor, origin, action, tenant_id, key_id, request_id, detail)!
--- Who changed what, and from where.
--- actor, origin, action: text
--- tenant_id, key_id, request_id: text or NULL
--- detail: text, a JSON object
-INSERT INTO audit (actor, origin, action, tenant_id, key_id, request_id, detail)
-VALUES (:actor, :origin, :action, :tenant_id, :key_id, :request_id, :detail::jsonb);
-
--- name: audit_before(tenant_id, key_id, before, limit, bytes_max)
--- Changes, newest first: all of them, or one tenant's, or one key's; the first one, and more while their details fit.
--- `known` tells how many there are within the limit.
--- tenant_id, key_id: text, or NULL for any
--- before: bigint, the row before which the page begins, or NULL
--- limit, bytes_max: bigint
-SELECT audit_id, at_ms, actor, origin, action, tenant_id, key_id, request_id, detail, known
-FROM (
-    SELECT *, count(*) OVER () AS known, row_number() OVER newest_first AS place,
-        sum(octet_length(detail)) OVER newest_first AS bytes
-    FROM (
-        SELECT audit_id, floor(extract(epoch FROM at) * 1000)::bigint AS at_ms, actor, origin, action, tenant_id, key_id,
-            request_id, detail::text AS detail
-        FROM audit
-        WHERE (:tenant_id::text IS NULL OR tenant_id = :tenant_id)
-            AND (:key_id::text IS NULL OR key_id = :key_id)
-            AND audit_id < coalesce(:before::bigint, 9223372036854775807)
-        ORDER BY audit_id DESC
-        LIMIT :limit
-    ) AS found
-    WINDOW newest_first AS (ORDER BY audit_id DESC)
-) AS weighed
-WHERE place = 1 OR bytes <= :bytes_max::bigint
-ORDER BY audit_id DESC;
 -- The outbox lives in each service's own schema, which the connection's search_path names.
 
 -- name: take_outbox(limit)
