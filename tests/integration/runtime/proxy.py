@@ -76,6 +76,8 @@ class Proxy:
             while data := await reader.read(65536):
                 self.sent += data
                 heard.feed_data(data)
+                # Held back from here, so that whoever sends on fills the sockets.
+                await self._whole.wait()
             heard.feed_eof()
 
         await asyncio.gather(listen(), self._pass_on(heard, writer))

@@ -99,9 +99,10 @@ class Publisher:
             # Nothing else runs until all are in the connection's buffer, unless that is full. Were they sent bit by
             # bit, a connection that breaks in between would swallow some and its successor take the rest: the order
             # would be lost. A full buffer is waited for within the connection's own time limit; nats-py swallows a
-            # cancellation there, so the acknowledgements have a time limit apart from that.
+            # cancellation there, so the time is looked at between two messages.
             for reply, index in replies.items():
                 message = messages[index]
+                _look_at_time(until)
                 await self._client.publish(message.subject, message.body, reply=reply, headers=message.headers)
             async with asyncio.timeout_at(until):
                 await stored
@@ -131,6 +132,11 @@ class Publisher:
             self._too_large.add(index)
         if not self._waiting:
             stored.set_result(None)
+
+
+def _look_at_time(until: float) -> None:
+    if asyncio.get_running_loop().time() > until:
+        raise TimeoutError
 
 
 def _refusal(headers: Mapping[str, str], body: bytes) -> NotStoredError | None:

@@ -167,7 +167,7 @@ class _Farewell:
         self._control = message.reply
 
     async def beat(self, now: float) -> None:
-        if self._control and self._bus.connected:
+        if self._control and self._bus.flows:
             await self._bus.client.publish(self._control, msgspec.json.encode(Cancel(reason=self._reason)))
             self._forget()
         elif now > self._until:

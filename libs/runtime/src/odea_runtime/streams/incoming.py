@@ -143,7 +143,7 @@ class IncomingStream:
 
     async def beat(self, now: float) -> None:  # noqa: ARG002 - the other end needs the time
         """Give a sign of life; it repeats the credit, which mends a lost one."""
-        if self._control and not self._ended:
+        if self._control and not self._ended and self._bus.flows:
             await self._tell(Credit(through=self._consumed))
 
     def lose(self) -> None:

@@ -153,7 +153,7 @@ class OutgoingStream:
         """Give a sign of life, and notice when the receiver gives none."""
         if now - self._heard > self._settings.stream_silence_s:
             self._interrupt(None)
-        elif self._bus.connected:
+        elif self._bus.flows:
             await self._publish(Frame.BEAT, b"")
 
     def lose(self) -> None:
