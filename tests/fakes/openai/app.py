@@ -105,6 +105,7 @@ class FakeOpenAI:
             await asyncio.Event().wait()
         if behaviour.end in {End.CUT, End.SHORT}:
             await response.write(b"")
+            await asyncio.sleep(behaviour.pause_s)
             assert request.transport
             request.transport.close() if behaviour.end is End.SHORT else cut(request)
         return response

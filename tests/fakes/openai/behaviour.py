@@ -37,6 +37,7 @@ class Behaviour:
         content_type: instead of the format's own.
         form: the audio is in this format, whatever was asked for.
         pieces_before_end: pieces of audio before `end` comes into effect.
+        pause_s: before `end` comes into effect; whoever reads has had what came before, and can't begin anew unseen.
         split_bytes: the audio is cut into packets of that length.
     """
 
@@ -48,6 +49,7 @@ class Behaviour:
     form: str | None = None
     end: End = End.WHOLE
     pieces_before_end: int = 2
+    pause_s: float = 0.0
     split_bytes: int | None = None
 
 

@@ -23,7 +23,7 @@ def clean(chain: Chain) -> Iterator[None]:
 
 
 def doom(chain: Chain, end: End, times: int = 1) -> None:
-    chain.upstream.behaviours.extend(Behaviour(end=end, pieces_before_end=5) for _ in range(times))
+    chain.upstream.behaviours.extend(Behaviour(end=end, pieces_before_end=5, pause_s=0.5) for _ in range(times))
 
 
 async def used(chain: Chain) -> int:
