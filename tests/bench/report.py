@@ -17,9 +17,9 @@ on uvloop, a process of its own) keeps each connection busy with one request aft
 request with its id. The upstream (`bench.upstream`) answers 16 KiB of audio in four chunks and counts the characters
 that it synthesised, by request id. The bare chain (`bench.bare`) has the same hops and nothing else: Litestar on
 Granian with one worker, nats-py, a hold and its settlement in batches through asyncpg with fsync, httpx with the
-aiohttp transport. All targets are asked in turn, under the same load, by the same generator. Odea runs as `./odea up`
-runs it, one process a service, with everything on: keys, quota, events through JetStream, the request log in
-PostgreSQL, JSON logs with a line for each request, metrics. Warm-up is not measured."""
+aiohttp transport, all on uvloop, as Odea is. All targets are asked in turn, under the same load, by the same generator.
+Odea runs as `./odea up` runs it, one process a service, with everything on: keys, quota, events through JetStream, the
+request log in PostgreSQL, JSON logs with a line for each request, metrics. Warm-up is not measured."""
 
 
 @dataclass(frozen=True, kw_only=True)

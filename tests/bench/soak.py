@@ -27,8 +27,8 @@ from odea_local.embedded import EmbeddedStack
 from odea_local.postgres import PORT
 
 FIRST_S: Final = 60.0
-REST_S: Final = 35.0
-"""Longer than a connection to the upstream is kept idle, so that pools have shrunk."""
+REST_S: Final = 65.0
+"""Longer than twice the time that connections to the upstream are kept idle: so often does a pool look for those."""
 GROWTH_MAX: Final = 0.10
 USUAL: Final = Control(first_s=0.05, between_s=0.02, sigma=0.5)
 IN_HAND: Final = ("odea_stream_open", "odea_http_requests_in_hand", "odea_quota_open_holds", "odea_synth_waiting")

@@ -17,7 +17,7 @@ import structlog
 from prometheus_client import Counter, Histogram
 
 from odea_contracts.errors import ErrorCode, Failure, failure
-from odea_contracts.quota import Denied, Reserve, Settled
+from odea_contracts.quota import Denied, Extend, Reserve, Settled
 from odea_quota.ledger import Answer, Command
 from odea_runtime import tracing
 from odea_runtime.postgres import StorageUnavailableError
@@ -106,7 +106,9 @@ class Batcher:
             if len(self._lane_of_hold) > _REMEMBERED_MAX:
                 self._lane_of_hold.popitem(last=False)
             return index
-        return self._lane_of_hold.get(command.hold_id, crc32(command.hold_id.encode()) % lanes)
+        # What ends a hold is as a rule the last that is heard of it; whatever comes all the same waits for a lock.
+        recall = self._lane_of_hold.get if isinstance(command, Extend) else self._lane_of_hold.pop
+        return recall(command.hold_id, crc32(command.hold_id.encode()) % lanes)
 
     async def _run_lane(self, lane: deque[_Waiting], wake: asyncio.Event) -> None:
         while True:
