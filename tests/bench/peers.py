@@ -2,10 +2,11 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -88,7 +89,12 @@ def litellm(home: Path, folder: Path, upstream: UpstreamHandle, workers: int) ->
     log_path = folder / f"litellm-{workers}.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            [home / "bin" / "litellm", *arguments], env=environ, stdout=log, stderr=log, cwd=folder
+            [home / "bin" / "litellm", *arguments],
+            env=environ,
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+            start_new_session=True,
         )
         try:
             url = f"http://127.0.0.1:{port}"
@@ -105,6 +111,9 @@ def litellm(home: Path, folder: Path, upstream: UpstreamHandle, workers: int) ->
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            # Its workers outlive it if it had to be killed.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def _until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
