@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-SELDOM = ("alembic", "sqlalchemy", "sentry_sdk", "opentelemetry.sdk", "piper", "onnxruntime", "numpy", "httpx")
+SELDOM = ("alembic", "sqlalchemy", "sentry_sdk", "opentelemetry.sdk", "piper", "onnxruntime", "numpy")
 """Migrations, crash reports, traces and a voice of one's own: imported by whoever wants them, when they do."""
 
 
