@@ -117,7 +117,7 @@ manifests-test *args:
 # Run the dev overlay's containers, confined as the manifests say, and speak; needs Docker and `just images`
 [group('cluster')]
 containers-test *args:
-    uv run pytest tests/deploy/test_containers.py tests/deploy/test_nats_cluster.py "$@"
+    uv run pytest --timeout 600 tests/deploy/test_containers.py tests/deploy/test_nats_cluster.py "$@"
 
 # Replace every service under load: nothing fails, no stream is cut, the money adds up; needs Docker and `just images`
 [group('cluster')]
@@ -149,7 +149,7 @@ cluster-tools:
 # Apply every overlay to a real API server; needs kubectl and cluster-tools
 [group('cluster')]
 cluster-test *args:
-    uv run pytest tests/deploy/test_cluster.py "$@"
+    uv run pytest --timeout 300 tests/deploy/test_cluster.py "$@"
 
 # Tens of thousands of made-up requests to a whole stack; none may end in a 5xx or contradict docs/openapi.json
 [group('measure')]
