@@ -91,6 +91,13 @@ WRONG: dict[str, tuple[str, str, Any, tuple[int, str, str | None]]] = {
     "negative units": ("PUT", "/plans/bad", {"units": -1}, (400, "invalid_value", "units")),
     "units beyond all bounds": ("PUT", "/plans/bad", {"units": 10**30}, (400, "invalid_value", "units")),
     "no top-up": ("POST", "/accounts/{id}/topups", {"units": 0, "expires_at_ms": 1}, (400, "invalid_value", "units")),
+    "a tenant under no plan": ("POST", "/tenants", {"name": "x", "plan": "none such"}, (404, "not_found", "plan")),
+    "a key under no plan": (
+        "POST",
+        "/tenants/{id}/keys",
+        {"name": "x", "scopes": ["speech"], "own_account": True, "plan": "none such"},
+        (404, "not_found", "plan"),
+    ),
     "no tenant": ("GET", "/tenants/ten_nobody", None, (404, "not_found", "tenant_id")),
     "an id that is none": ("GET", "/tenants/ten';--", None, (404, "not_found", "tenant_id")),
     "no key": ("GET", "/keys/key_nobody", None, (404, "not_found", "key_id")),
@@ -142,3 +149,15 @@ async def test_what_does_not_fit_is_named(
 ) -> None:
     answer = await admin.request(method, ADMIN + path.format(id=tenant[0].tenant_id), json=body)
     assert refused(answer) == told
+
+
+async def test_nothing_is_made_under_a_plan_that_is_not_there(admin: httpx.AsyncClient) -> None:
+    """It would be a tenant or a key whose account never opens."""
+    owner, name = await new_tenant(admin), new_id("planless")
+    issuing = f"{ADMIN}/tenants/{owner['tenant_id']}/keys"
+    await admin.post(f"{ADMIN}/tenants", json={"name": name, "plan": "none such"})
+    key = {"name": "x", "scopes": ["speech"], "own_account": True, "plan": "none such"}
+    await admin.post(issuing, json=key)
+    assert name not in [tenant["name"] for tenant in await everything(admin, f"{ADMIN}/tenants", limit=200)]
+    assert await everything(admin, issuing, limit=200) == []
+    assert (await admin.post(issuing, json={**key, "plan": "default"})).status_code == 200

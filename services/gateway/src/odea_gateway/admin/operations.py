@@ -18,13 +18,14 @@ from litestar.params import HeaderParameter, PathParameter, QueryParameter
 from litestar.response import Response
 from msgspec import Struct
 
+from odea_contracts import plans
 from odea_contracts.base import Endpoint, Message
 from odea_contracts.errors import ErrorCode, Failure
 from odea_contracts.keys import Principal
 from odea_gateway.admin.bodies import Body
 from odea_gateway.body import decode_body, read_body
 from odea_gateway.documentation import failures, inlined
-from odea_gateway.problems import problem
+from odea_gateway.problems import ProblemError, problem
 from odea_gateway.services import services_of
 from odea_gateway.trace import trace_of
 
@@ -100,6 +101,21 @@ async def asked(request: AdminRequest, kind: type[BodyT]) -> BodyT:
     """
     body = await read_body(request.scope["headers"], request.receive, services_of(request).settings)
     return decode_body(body, msgspec.json.Decoder(kind), {})
+
+
+async def known_plan(request: AdminRequest, name: str) -> str:
+    """`name` as that of a plan which is there. Whoever opens an account hears of it too late to say otherwise.
+
+    Raises:
+        ProblemError: there is no such plan, or quota can't be asked.
+    """
+    try:
+        await services_of(request).clients.ask(plans.PLAN_GET, plans.PlanRef(name=name))
+    except ProblemError as error:
+        if error.failure.code is ErrorCode.NOT_FOUND:
+            raise problem(ErrorCode.NOT_FOUND, "There is no such plan.", param="plan") from None
+        raise
+    return name
 
 
 def identifier(text: str, param: str) -> str:

@@ -20,6 +20,7 @@ from odea_gateway.admin.operations import (
     asked,
     described,
     identifier,
+    known_plan,
     page,
 )
 from odea_gateway.auth import requires_admin
@@ -63,7 +64,7 @@ class TenantController(Controller):
         body = await asked(request, TenantBody)
         message = tenants.TenantCreate(
             name=body.name,
-            plan=body.plan,
+            plan=await known_plan(request, body.plan),
             **author,
         )
         return await answered(request, tenants.TENANT_CREATE, message)
@@ -153,7 +154,7 @@ class TenantController(Controller):
             scopes=body.scopes,
             expires_at_ms=body.expires_at_ms,
             own_account=body.own_account,
-            plan=body.plan,
+            plan=await known_plan(request, body.plan) if body.own_account else body.plan,
             overrides=body.overrides,
             allowed_cidrs=body.allowed_cidrs,
             **author,
