@@ -16,7 +16,7 @@ from e2e.console import ADMIN, DAY_MS, client_with, done, everything, new_tenant
 from odea_contracts import tenants
 from odea_gateway.routes import HANDLERS
 from odea_local.embedded import EmbeddedStack
-from odea_runtime.ids import new_id
+from odea_runtime.ids import new_id, new_uuid
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ each_route = pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.op
 each_change = pytest.mark.parametrize("route", CHANGING, ids=lambda route: route.operation)
 SOON: Final = int(time.time() * 1000) + DAY_MS
 
+USED: Final = new_uuid()
+
 BODIES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]] | None]] = {
     "create_tenant": ({"name": new_id("a")}, {"name": new_id("b")}),
     "update_tenant": ({"name": new_id("a")}, {"name": new_id("b")}),
@@ -62,6 +64,7 @@ BODIES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]] | None]] = {
     "suspend_account": None,
     "resume_account": None,
     "top_up_account": ({"units": 7, "expires_at_ms": SOON}, {"units": 8, "expires_at_ms": SOON}),
+    "carry_usage_over": ({"carryover_id": USED, "units": 7}, {"carryover_id": USED, "units": 8}),
 }
 """By operation: a body and another one; none where the path says all."""
 

@@ -224,9 +224,10 @@ def predecessor(tmp_path: Path) -> tuple[Path, str]:
     """A predecessor's file, and the plan that its users are on."""
     plan, run = new_id("plan"), new_id("run")
     path = tmp_path / "users.csv"
-    lines = [f"{run} {number},{plan},1000,{'inactive' if number == 2 else 'active'}" for number in range(4)]
-    lines += [f"{run} 0,{plan},1000,active", f"{run} lost,no such plan,,active"]
-    path.write_text("\n".join(["username,tier,monthly_limit,status", *lines]) + "\n")
+    used = (300, 0, 1000, 1001)
+    lines = [f"{run} {n},{plan},1000,{'inactive' if n == 2 else 'active'},{used[n]}" for n in range(4)]
+    lines += [f"{run} 0,{plan},1000,active,5", f"{run} lost,no such plan,,active,"]
+    path.write_text("\n".join(["username,tier,monthly_limit,status,used", *lines]) + "\n")
     return path, plan
 
 
@@ -239,7 +240,7 @@ def test_a_predecessor_is_taken_over_once(
     assert (told["plans_new"], told["tenants_new"], len(told["skipped"])) == (1, 5, 2)
     assert plan not in [known["name"] for known in odea.done("plans", "list")]
     told = odea.done("keys", "import", str(source), "--csv", str(path))
-    assert (told["plans_made"], told["keys_issued"], len(told["skipped"])) == (1, 4, 2)
+    assert (told["plans_made"], told["keys_issued"], told["usage_carried_over"], len(told["skipped"])) == (1, 4, 2, 3)
     rows = read_csv(path)
     assert len(rows) == 4
     tenants = {row["tenant_id"]: odea.done("tenants", "get", row["tenant_id"]) for row in rows.values()}
@@ -250,7 +251,23 @@ def test_a_predecessor_is_taken_over_once(
     again = odea.done("keys", "import", str(source), "--csv", str(path))
     assert (again["plans_made"], again["keys_issued"], again["done_before"]) == (0, 0, 4)
     assert read_csv(path) == rows
+    balances = [odea.done("usage", tenant_id)["balances"][0] for tenant_id in tenants]
+    assert [(balance["used"], balance["remaining"]) for balance in balances] == [
+        (300, 700),
+        (0, 1000),
+        (1000, 0),
+        (0, 1000),
+    ], "each once, though it was run twice, and what is beyond the limit not at all"
     # As after a crash before the lines were written: the same keys are shown again, and none is made.
     path.unlink()
     assert odea.done("keys", "import", str(source), "--csv", str(path))["keys_issued"] == 4
     assert read_csv(path) == rows
+    assert [odea.done("usage", tenant_id)["balances"][0] for tenant_id in tenants] == balances
+    source.write_text(source.read_text().replace(",300\n", ",301\n"))
+    again = odea.done("keys", "import", str(source), "--csv", str(path))
+    assert any("other units were carried over before" in line for line in again["skipped"])
+    late = next(tenant_id for tenant_id, tenant in tenants.items() if tenant["name"].endswith(" 3"))
+    odea.done("accounts", "set", late, "--units", "2000")
+    assert odea.done("keys", "import", str(source), "--csv", str(path))["usage_carried_over"] == 2
+    assert odea.done("usage", late)["balances"][0]["used"] == 1001
+    assert "carried_over" in [entry["action"] for entry in odea.done("audit", "--tenant", late)]

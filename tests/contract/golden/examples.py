@@ -130,6 +130,7 @@ _DETAIL: Final = audit.AuditDetail(
     limits=LIMITS,
     units=5_000,
     topup_id=HOLD,
+    carryover_id=HOLD,
 )
 _ENTRY: Final = audit.AuditEntry(
     at_ms=AT_MS,
@@ -232,6 +233,7 @@ _PLANS: tuple[Message, ...] = (
     OVERRIDES,
     plans.AccountSet(account_id="key_1", tenant_id="ten_1", plan="small", overrides=OVERRIDES, **_BY),
     plans.TopUp(topup_id=HOLD, account_id="ten_1", units=5_000, expires_at_ms=AT_MS, **_BY),
+    plans.CarryOver(carryover_id=HOLD, account_id="ten_1", units=5_000, **_BY),
     plans.AccountRef(account_id="ten_1", **_BY),
     plans.Account(
         account_id="ten_1", tenant_id="ten_1", plan="small", suspended=True, balance=BALANCE, overrides=OVERRIDES

@@ -24,6 +24,7 @@ from odea_contracts.writeoffs import WriteOff
 from odea_quota.account_store import AccountStore
 from odea_quota.audit import find_differences
 from odea_quota.batcher import Batcher
+from odea_quota.carryovers import CarryOvers
 from odea_quota.ledger import Answer, Command
 from odea_quota.plan_store import PlanStore
 from odea_quota.reader import Reader
@@ -46,7 +47,9 @@ SELECT b.account_id, b.used, b.held, b.in_flight, b.units_limit,
     (SELECT coalesce(sum(r.units_settled), 0) FROM quota.resolutions AS r
         WHERE b.account_id = ANY(r.account_ids) AND r.resolved_at >= b.window_started_at)
     - (SELECT coalesce(sum(v.units), 0) FROM quota.reversals AS v
-        WHERE b.account_id = ANY(v.account_ids) AND v.charged_at >= b.window_started_at) AS true_used,
+        WHERE b.account_id = ANY(v.account_ids) AND v.charged_at >= b.window_started_at)
+    + (SELECT coalesce(sum(c.units), 0) FROM quota.carryovers AS c
+        WHERE b.account_id = c.account_id AND c.carried_at >= b.window_started_at) AS true_used,
     (SELECT coalesce(sum(h.units), 0) FROM quota.holds AS h WHERE b.account_id = ANY(h.account_ids)) AS true_held,
     (SELECT count(*) FROM quota.holds AS h WHERE b.account_id = ANY(h.account_ids)) AS true_in_flight
 FROM quota.balances AS b
@@ -68,6 +71,7 @@ class Ledger:
         repeats = Repeats(database, keep_s=3600)
         self.plans = PlanStore(database, repeats)
         self.accounts = AccountStore(database, repeats)
+        self.carryovers = CarryOvers(database, repeats)
         self.reader = Reader(database)
         self.audit = AuditLog(database)
         self.batcher = batcher

@@ -93,6 +93,12 @@ CASES = [
     Case(plans.ACCOUNT_RESUME, _HALL, Account, (_NOBODY, _NO_ACCOUNT)),
     Case(plans.TOP_UP, _top_up("hall"), Account, (_top_up("nobody"), _NO_ACCOUNT)),
     Case(
+        plans.CARRY_OVER,
+        plans.CarryOver(carryover_id=new_uuid(), account_id="hall", units=10),
+        Account,
+        (plans.CarryOver(carryover_id=new_uuid(), account_id="nobody", units=10), _NO_ACCOUNT),
+    ),
+    Case(
         audit.QUOTA_AUDIT_LIST,
         audit.AuditList(),
         audit.AuditPage,

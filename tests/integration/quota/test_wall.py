@@ -26,6 +26,7 @@ _REVERSAL = (
     "INSERT INTO quota.reversals (hold_id, reversed_at, charged_at, account_ids, units, request_id, tenant_id, key_id)"
     " VALUES "
 )
+_CARRYOVER = "INSERT INTO quota.carryovers (carryover_id, account_id, tenant_id, units, carried_at) VALUES "
 _ENTRY = "INSERT INTO quota.entries (at, cause_id, debit, credit, units) VALUES "
 
 ATTEMPTS = {
@@ -50,6 +51,8 @@ ATTEMPTS = {
     "resolutions_written_off_is_free": _RESOLUTION + "(VALUES ('settled', false, 5, 1, 'written_off')) AS v",
     "reversals_units_positive": _REVERSAL + "(gen_random_uuid(), now(), now(), '{hall}', 0, '', '', '')",
     "reversals_after_charge": _REVERSAL + "(gen_random_uuid(), now(), now() + interval '1 s', '{hall}', 1, '', '', '')",
+    "carryovers_account_exists": _CARRYOVER + "(gen_random_uuid(), 'nobody', 'ten', 1, now())",
+    "carryovers_units_positive": _CARRYOVER + "(gen_random_uuid(), 'hall', 'ten', 0, now())",
     "entries_units_positive": _ENTRY + "(now(), gen_random_uuid(), 'hall', 'provider:piper', 0)",
     "entries_two_accounts": _ENTRY + "(now(), gen_random_uuid(), 'hall', 'hall', 1)",
 }

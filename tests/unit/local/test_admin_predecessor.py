@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -31,12 +32,9 @@ EXPECTED = Found(
     },
     skipped=[
         Skipped(where="plan 3", why="its units is no number from 0 on"),
+        Skipped(where="usage, 2 rows", why="without a user, a number of units or a time that can be read"),
         Skipped(where="user 3", why="it has no name"),
         Skipped(where="user 4", why="another user before has the same name"),
-        Skipped(
-            where="usage, 2 rows",
-            why="usage is not carried over: the first window of every account begins with nothing used",
-        ),
     ],
 )
 
@@ -128,3 +126,42 @@ def test_what_is_neither_is_refused(tmp_path: Path) -> None:
         connection.commit()
     with pytest.raises(LocalError, match="no table of users"):
         predecessor.read(empty)
+
+
+def test_this_month_s_usage_is_added_up_by_user(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    before = now.replace(day=1) - timedelta(days=1)
+    rows: list[tuple[object, object, object]] = [
+        (1, 5, now.strftime("%Y-%m-%d")),
+        (1, 7, now.isoformat()),
+        ("ann", 11, now.strftime("%Y-%m")),
+        (2, 13, int(now.timestamp())),
+        (2, 17, int(now.timestamp() * 1000)),
+        (1, 10_000, before.strftime("%Y-%m-%d")),
+        (1, "lots", now.isoformat()),
+        (1, -5, now.isoformat()),
+        (1, 5, "yesterday"),
+        (9, 19, now.isoformat()),
+    ]
+    path = tmp_path / "old.db"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE users (id, name)")
+        database.executemany("INSERT INTO users VALUES (?, ?)", [(1, "ann"), (2, "bob"), (3, "cid")])
+        database.execute("CREATE TABLE usage (user_id, units, created_at)")
+        database.executemany("INSERT INTO usage VALUES (?, ?, ?)", rows)
+        database.commit()
+    found = predecessor.read(path)
+    assert [(user.name, user.used) for user in found.users] == [("ann", 23), ("bob", 30), ("cid", 0)]
+    assert found.skipped == [
+        Skipped(where="usage, 1 rows", why="of other months, which are over"),
+        Skipped(where="usage, 3 rows", why="without a user, a number of units or a time that can be read"),
+        Skipped(where="usage of 1 users", why="they are not among those taken over"),
+    ]
+
+
+def test_a_list_of_users_says_what_each_used(tmp_path: Path) -> None:
+    path = tmp_path / "users.csv"
+    path.write_text("name,used_this_month\nann,1_200\nbob,\ncid,some\n")
+    found = predecessor.read(path)
+    assert [(user.name, user.used) for user in found.users] == [("ann", 1200), ("bob", 0), ("cid", 0)]
+    assert found.skipped == [Skipped(where="user 3's usage", why="it is no number from 0 on")]

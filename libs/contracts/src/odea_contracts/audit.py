@@ -32,6 +32,7 @@ class AuditAction(StrEnum):
     ACCOUNT_SUSPENDED = "account_suspended"
     ACCOUNT_RESUMED = "account_resumed"
     TOPPED_UP = "topped_up"
+    CARRIED_OVER = "carried_over"
 
 
 class AuditDetail(Message):
@@ -39,7 +40,7 @@ class AuditDetail(Message):
 
     Attributes:
         limits: of the plan that was set.
-        units: that were added.
+        units: that were added, or used before.
     """
 
     name: Name | UnsetType = UNSET
@@ -54,6 +55,7 @@ class AuditDetail(Message):
     limits: NamedLimits | UnsetType = UNSET
     units: Units | UnsetType = UNSET
     topup_id: HoldId | UnsetType = UNSET
+    carryover_id: HoldId | UnsetType = UNSET
 
 
 class AuditEntry(Message):

@@ -34,6 +34,7 @@ class ErrorCode(StrEnum):
     VOICE_NOT_FOUND = "voice_not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     CONFLICT = "conflict"
+    EXCEEDS_LIMIT = "exceeds_limit"
     REQUEST_TOO_LARGE = "request_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     INSUFFICIENT_QUOTA = "insufficient_quota"
@@ -102,6 +103,9 @@ ERRORS: Mapping[ErrorCode, ErrorSpec] = MappingProxyType(
         ErrorCode.VOICE_NOT_FOUND: ErrorSpec(400, _REQUEST, Retry.NEVER, "The model has no such voice."),
         ErrorCode.METHOD_NOT_ALLOWED: ErrorSpec(405, _REQUEST, Retry.NEVER, "This path does not take this method."),
         ErrorCode.CONFLICT: ErrorSpec(409, _REQUEST, Retry.USELESS, "This conflicts with what is there already."),
+        ErrorCode.EXCEEDS_LIMIT: ErrorSpec(
+            409, _REQUEST, Retry.USELESS, "The limit of the account leaves less than this."
+        ),
         ErrorCode.REQUEST_TOO_LARGE: ErrorSpec(413, _REQUEST, Retry.NEVER, "The request is too large."),
         ErrorCode.UNSUPPORTED_MEDIA_TYPE: ErrorSpec(415, _REQUEST, Retry.NEVER, "Send the body as application/json."),
         ErrorCode.INSUFFICIENT_QUOTA: ErrorSpec(

@@ -122,6 +122,18 @@ class TopUp(Change, kw_only=True):
     expires_at_ms: Milliseconds
 
 
+class CarryOver(Change, kw_only=True):
+    """Charge an account, in its present window, with what was used before it was here. Once for each id, for ever.
+
+    All of the units must fit under the plan's limit, beside what is used and held; top-ups are left alone. Otherwise
+    nothing is charged, and the answer is the failure `exceeds_limit`.
+    """
+
+    carryover_id: HoldId
+    account_id: Id
+    units: HeldUnits
+
+
 class AccountRef(Change, kw_only=True):
     """Name an account. `actor` and `origin` are for the audit, where something is changed."""
 
@@ -153,3 +165,6 @@ ACCOUNT_RESUME: Final[Endpoint[AccountRef, AccountReply]] = Endpoint(
     subjects.QUOTA_ACCOUNT_RESUME, subjects.QUOTA, AccountRef, AccountReply
 )
 TOP_UP: Final[Endpoint[TopUp, AccountReply]] = Endpoint(subjects.QUOTA_TOP_UP, subjects.QUOTA, TopUp, AccountReply)
+CARRY_OVER: Final[Endpoint[CarryOver, AccountReply]] = Endpoint(
+    subjects.QUOTA_CARRY_OVER, subjects.QUOTA, CarryOver, AccountReply
+)

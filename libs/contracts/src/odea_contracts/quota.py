@@ -247,8 +247,12 @@ class UsageSeries(Message):
     key_id: Id | None = None
 
 
+CARRIED_OVER: Final = "carried_over"
+"""Stands for the key in the series of days, where units were used before the tenant was here."""
+
+
 class UsagePoint(Message):
-    """One key's use on one day."""
+    """One key's use on one day; or what was carried over on it, under the key `carried_over` and in no request."""
 
     day: Day
     key_id: Id

@@ -64,6 +64,7 @@ QUOTA_ACCOUNT_GET: Final = "odea.v1.quota.account_get"
 QUOTA_ACCOUNT_SUSPEND: Final = "odea.v1.quota.account_suspend"
 QUOTA_ACCOUNT_RESUME: Final = "odea.v1.quota.account_resume"
 QUOTA_TOP_UP: Final = "odea.v1.quota.top_up"
+QUOTA_CARRY_OVER: Final = "odea.v1.quota.carry_over"
 QUOTA_USAGE_SERIES: Final = "odea.v1.quota.usage_series"
 QUOTA_AUDIT_LIST: Final = "odea.v1.quota.audit_list"
 

@@ -11,15 +11,15 @@ from msgspec import UNSET, UnsetType
 
 from odea_contracts import plans
 from odea_contracts.audit import AuditAction, AuditDetail
-from odea_contracts.base import Change, Endpoint
+from odea_contracts.base import Endpoint
 from odea_contracts.errors import ErrorCode, failure
 from odea_contracts.plans import Account, AccountRef, AccountReply, AccountSet, Overrides, TopUp
 from odea_quota import columns
 from odea_quota.accounts import window_ms
 from odea_quota.book import OPERATOR, Entry
+from odea_quota.journal import Journal
 from odea_quota.plan_store import apply_plan, changed, share_plan
 from odea_quota.reader import NO_ACCOUNT, Reader
-from odea_runtime.audit import NOTHING, AuditLog
 from odea_runtime.postgres import Connection, Database
 from odea_runtime.repeats import Repeats
 
@@ -36,7 +36,7 @@ class AccountStore:
         self._queries: Any = database.queries
         self._repeats = repeats
         self._reader = Reader(database)
-        self._audit = AuditLog(database)
+        self._journal = Journal(database)
 
     async def set_account(self, command: AccountSet) -> AccountReply:
         """Change what the command names of an account, and open it if it names a tenant. What is used stays used."""
@@ -88,7 +88,7 @@ class AccountStore:
         account = await self._reader.account_in(connection, account_id)
         if opened or moved:
             detail = AuditDetail(plan=command.plan, overrides=command.overrides)
-            await self._record(connection, AuditAction.ACCOUNT_SET, command, account, detail)
+            await self._journal.record(connection, AuditAction.ACCOUNT_SET, command, account, detail)
         return account
 
     async def _open(self, connection: Connection, account_id: str, tenant_id: str, plan: str) -> bool:
@@ -123,7 +123,7 @@ class AccountStore:
             turned = await self._queries.set_suspended(connection, account_id=command.account_id, suspended=suspended)
             account = await self._reader.account_in(connection, command.account_id)
             if changed(turned):
-                await self._record(connection, action, command, account)
+                await self._journal.record(connection, action, command, account)
             return account
 
         return await self._repeats.once(endpoint.verb, command, Account, turn)
@@ -148,24 +148,5 @@ class AccountStore:
         account = await self._reader.account_in(connection, command.account_id)
         if changed(added):
             detail = AuditDetail(units=command.units, topup_id=command.topup_id, expires_at_ms=command.expires_at_ms)
-            await self._record(connection, AuditAction.TOPPED_UP, command, account, detail)
+            await self._journal.record(connection, AuditAction.TOPPED_UP, command, account, detail)
         return account
-
-    async def _record(
-        self,
-        connection: Connection,
-        action: AuditAction,
-        change: Change,
-        account: AccountReply,
-        detail: AuditDetail = NOTHING,
-    ) -> None:
-        assert isinstance(account, Account), "it was there to be changed"
-        own = account.account_id != account.tenant_id
-        await self._audit.record(
-            connection,
-            action,
-            change,
-            tenant_id=account.tenant_id,
-            key_id=account.account_id if own else None,
-            detail=detail,
-        )

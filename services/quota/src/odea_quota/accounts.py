@@ -49,9 +49,12 @@ class Account:
 
     def remaining(self, now_us: int) -> int | None:
         """Units that a reserve could still take; `None` if there is no limit."""
-        if self.limit is None:
-            return None
-        return max(0, self.limit - self.used - self.held) + self.topup_units(now_us)
+        room = self.room()
+        return None if room is None else room + self.topup_units(now_us)
+
+    def room(self) -> int | None:
+        """Units that the plan still has, top-ups apart; `None` if there is no limit."""
+        return None if self.limit is None else max(0, self.limit - self.used - self.held)
 
     def short_of(self, units: int, now_us: int) -> bool:
         """Whether a reserve could not take so many units."""

@@ -12,6 +12,7 @@ from odea_contracts.keys import KeyEvent
 from odea_contracts.tenants import TenantEvent
 from odea_quota.account_store import AccountStore
 from odea_quota.batcher import Batcher
+from odea_quota.carryovers import CarryOvers
 from odea_quota.handlers import Handlers
 from odea_quota.lapses import Lapses
 from odea_quota.plan_store import PlanStore
@@ -48,7 +49,12 @@ async def serve(settings: QuotaSettings, stop: asyncio.Event) -> None:
     tasks = Tasks(settings.tasks_max)
     repeats = Repeats(database, keep_s=settings.idempotency_keep_s)
     handlers = Handlers(
-        batcher, PlanStore(database, repeats), AccountStore(database, repeats), Reader(database), AuditLog(database)
+        batcher,
+        plans=PlanStore(database, repeats),
+        accounts=AccountStore(database, repeats),
+        carryovers=CarryOvers(database, repeats),
+        reader=Reader(database),
+        audit=AuditLog(database),
     )
     router = NatsRouter()
     handlers.register(router, tasks)

@@ -12,7 +12,7 @@ import msgspec
 from odea_quota.settings import QuotaSettings
 from odea_runtime.postgres import Database
 
-_CHECKS: Final = ("balances", "topups", "charges", "endings", "usage_days")
+_CHECKS: Final = ("balances", "topups", "charges", "carryovers", "endings", "usage_days")
 _PATIENCE_S: Final = 60.0
 
 

@@ -12,6 +12,8 @@ from odea_quota.accounts import Account, TopUpBalance
 
 OPERATOR: Final = "operator"
 """The ledger's account that top-ups come from."""
+PREDECESSOR: Final = "predecessor"
+"""The ledger's account that is paid for what was used before an account was here."""
 _TOPUP: Final = "topup:"
 _WRITE_OFF_US: Final = 3_600_000_000
 
@@ -72,8 +74,8 @@ class Entry(Struct, frozen=True, kw_only=True, gc=False):
     """One double entry of the ledger: `units` leave the account `debit` and arrive at the account `credit`.
 
     Accounts of the ledger are quota accounts by id, `topup:<id>`, `provider:<name>`, `budget:<tenant account>` for what
-    a key with a budget of its own uses, and `operator`. A reversal goes the other way than the charge that it takes
-    back, under the same cause.
+    a key with a budget of its own uses, `operator` and `predecessor`. A reversal goes the other way than the charge
+    that it takes back, under the same cause.
     """
 
     cause_id: str
@@ -173,17 +175,14 @@ class Book:
         for debit, part in debits.items():
             if part:
                 self.entries.append(Entry(cause_id=hold.hold_id, debit=debit, credit=credit, units=part))
-        self.crossings += [
-            Crossing(
-                account_id=account.account_id,
-                tenant_id=hold.tenant_id,
-                percent=percent,
-                used=account.used,
-                limit=account.limit or 0,
-                window_ends_at_ms=account.window_ends_at_ms,
-            )
-            for percent in account.cross()
-        ]
+        self._cross(account, hold.tenant_id)
+
+    def carry_over(self, account: Account, tenant_id: str, carryover_id: str, units: int) -> None:
+        """Use `units` of an account's plan for what was used before."""
+        account.used += units
+        self._note(account, {})
+        self.entries.append(Entry(cause_id=carryover_id, debit=account.account_id, credit=PREDECESSOR, units=units))
+        self._cross(account, tenant_id)
 
     def take_back(self, ended: Resolution, accounts: list[Account], charged_at_us: int) -> None:
         """Undo the charge of a settled hold on all of its accounts.
@@ -222,3 +221,16 @@ class Book:
     def _note(self, account: Account, topup_ids: dict[str, int]) -> None:
         self.changed[account.account_id] = account
         self.changed_topups.update({topup.topup_id: topup for topup in account.topups if topup.topup_id in topup_ids})
+
+    def _cross(self, account: Account, tenant_id: str) -> None:
+        self.crossings += [
+            Crossing(
+                account_id=account.account_id,
+                tenant_id=tenant_id,
+                percent=percent,
+                used=account.used,
+                limit=account.limit or 0,
+                window_ends_at_ms=account.window_ends_at_ms,
+            )
+            for percent in account.cross()
+        ]

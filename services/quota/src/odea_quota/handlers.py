@@ -11,6 +11,7 @@ from odea_contracts.keys import KeyEvent
 from odea_contracts.tenants import TenantEvent
 from odea_quota.account_store import AccountStore
 from odea_quota.batcher import Batcher
+from odea_quota.carryovers import CarryOvers
 from odea_quota.plan_store import PlanStore
 from odea_quota.reader import Reader
 from odea_runtime.audit import AuditLog
@@ -22,11 +23,19 @@ class Handlers:
     """Answers for holds go through the batcher; plans and accounts are read and written one by one."""
 
     def __init__(
-        self, batcher: Batcher, plans: PlanStore, accounts: AccountStore, reader: Reader, audit: AuditLog
+        self,
+        batcher: Batcher,
+        *,
+        plans: PlanStore,
+        accounts: AccountStore,
+        carryovers: CarryOvers,
+        reader: Reader,
+        audit: AuditLog,
     ) -> None:
         self._batcher = batcher
         self._plans = plans
         self._accounts = accounts
+        self._carryovers = carryovers
         self._reader = reader
         self._audit = audit
 
@@ -47,6 +56,7 @@ class Handlers:
         answer(plans.ACCOUNT_SUSPEND, self.suspend_account)
         answer(plans.ACCOUNT_RESUME, self.resume_account)
         answer(plans.TOP_UP, self.top_up)
+        answer(plans.CARRY_OVER, self.carry_over)
         answer(quota.USAGE_SERIES, self.usage_series)
         answer(audit.QUOTA_AUDIT_LIST, self.audit_list)
 
@@ -105,6 +115,10 @@ class Handlers:
     async def top_up(self, message: plans.TopUp) -> plans.AccountReply:
         """Give an account extra units."""
         return await self._accounts.top_up(message)
+
+    async def carry_over(self, message: plans.CarryOver) -> plans.AccountReply:
+        """Charge an account with what was used before it was here."""
+        return await self._carryovers.carry_over(message)
 
     async def usage_series(self, message: quota.UsageSeries) -> quota.UsageSeriesReply:
         """What a tenant used, by day and key."""

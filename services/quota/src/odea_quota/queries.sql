@@ -365,6 +365,23 @@ ON CONFLICT (topup_id) DO NOTHING;
 SELECT account_id = :account_id AND units = :units AND expires_at = to_timestamp(:expires_at_ms / 1000.0)
 FROM quota.topups WHERE topup_id = :topup_id::uuid;
 
+-- name: add_carryover(carryover_id, account_id, tenant_id, units, now_us)$
+-- True if no usage was carried over under this id before; else nothing.
+INSERT INTO quota.carryovers (carryover_id, account_id, tenant_id, units, carried_at)
+VALUES (:carryover_id::uuid, :account_id, :tenant_id, :units, to_timestamp(:now_us / 1000000.0))
+ON CONFLICT (carryover_id) DO NOTHING
+RETURNING true;
+
+-- name: is_same_carryover(carryover_id, account_id, units)$
+-- Whether a carry-over is what a repeated command says.
+SELECT account_id = :account_id AND units = :units FROM quota.carryovers WHERE carryover_id = :carryover_id::uuid;
+
+-- name: add_usage(tenant_id, now_us, key_id, units)!
+-- Add to a day's usage what no request of that day used.
+INSERT INTO quota.usage_days AS u (tenant_id, day, key_id, units, requests)
+VALUES (:tenant_id, (to_timestamp(:now_us / 1000000.0) AT TIME ZONE 'UTC')::date, :key_id, :units, 0)
+ON CONFLICT (tenant_id, day, key_id) DO UPDATE SET units = u.units + excluded.units;
+
 -- name: audit_balances()
 -- Accounts whose stored balance differs from what open holds and the ledger say, or exceeds its ceiling.
 WITH parts AS (
@@ -447,6 +464,16 @@ WHERE (coalesce(s.units, 0), coalesce(s.key_units, 0), coalesce(v.units, 0), coa
     OR coalesce(v.units, 0) NOT IN (0, coalesce(s.units, 0))
 ORDER BY 1;
 
+-- name: audit_carryovers()
+-- What was carried over without the one entry that charges it, and such entries that no carry-over explains.
+SELECT coalesce(c.carryover_id, e.cause_id)::text AS subject,
+    format('carried over %s to %s, ledger %s from %s', coalesce(c.units, 0), c.account_id, coalesce(e.units, 0), e.debit)
+        AS difference
+FROM quota.carryovers AS c
+FULL JOIN (SELECT * FROM quota.entries WHERE credit = 'predecessor') AS e ON e.cause_id = c.carryover_id
+WHERE (c.account_id, c.units, c.carried_at) IS DISTINCT FROM (e.debit, e.units, e.at)
+ORDER BY 1;
+
 -- name: audit_endings()
 -- Holds that ended more than once without being a late settlement, or that are open and ended.
 SELECT r.hold_id::text AS subject, format('%s endings, open: %s', count(*), bool_or(h.hold_id IS NOT NULL)) AS difference
@@ -457,7 +484,8 @@ HAVING count(*) - count(*) FILTER (WHERE r.late) > 1 OR count(*) FILTER (WHERE r
 ORDER BY 1;
 
 -- name: audit_usage_days()
--- Days on which a key's usage differs from its settled holds, less what was taken back.
+-- Days on which a key's usage differs from its settled holds, less what was taken back; or a tenant's from what was carried
+-- over to its account.
 WITH days AS (
     SELECT tenant_id, day, key_id, sum(units) AS units, sum(requests) AS requests
     FROM (
@@ -465,6 +493,9 @@ WITH days AS (
         FROM quota.resolutions WHERE kind = 'settled'
         UNION ALL
         SELECT tenant_id, (charged_at AT TIME ZONE 'UTC')::date, key_id, -units, 0 FROM quota.reversals
+        UNION ALL
+        SELECT tenant_id, (carried_at AT TIME ZONE 'UTC')::date, 'carried_over', units, 0 FROM quota.carryovers
+        WHERE account_id = tenant_id
     ) AS part
     GROUP BY 1, 2, 3
 )

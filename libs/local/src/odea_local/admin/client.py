@@ -24,6 +24,8 @@ READ_WAIT_S: Final = 30.0
 TRIES_MAX: Final = 6
 PAUSE_S: Final = 1.0
 PAUSE_MAX_S: Final = 30.0
+OPENS_TRIES_MAX: Final = 60
+OPENS_PAUSE_S: Final = 0.5
 PAGE_SIZE: Final = 200
 _LATER: Final = frozenset({429, 502, 503, 504})
 
@@ -86,6 +88,21 @@ class AdminClient:
     def get(self, path: str, **parameters: str | int | None) -> Table:
         """Read one thing."""
         return self._ask("GET", path, parameters=parameters)
+
+    def patiently(self, path: str) -> Table:
+        """Read what is about to be there: an account opens a moment after its tenant.
+
+        Raises:
+            RefusedError: it was not there after all.
+        """
+        for _ in range(OPENS_TRIES_MAX):
+            try:
+                return self.get(path)
+            except RefusedError as error:
+                if error.code != "not_found":
+                    raise
+            self._pause(OPENS_PAUSE_S)
+        return self.get(path)
 
     def change(
         self, method: str, path: str, body: Mapping[str, object] | None = None, *, name: str | None = None

@@ -1,13 +1,15 @@
 """A predecessor's users become tenants, each with a new key in one CSV. Run twice, it does nothing twice.
 
-A tenant is known by its name and a plan by its own. Keys are issued under a name of the change, so that a key whose
-line was not written before an interruption is shown again, for a day.
+A tenant is known by its name, a plan by its own, and what a tenant used by an id that is made from the tenant's. Keys
+are issued under a name of the change, so that a key whose line was not written before an interruption is shown again,
+for a day.
 """
 
 import time
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
+from uuid import UUID, uuid5
 
 from rich.console import Console
 from rich.progress import track
@@ -19,6 +21,8 @@ from odea_local.admin.predecessor import Found, Plan, Skipped, User
 COLUMNS: Final = ("tenant_id", "tenant_name", "key_id", "api_key")
 KEY_NAME: Final = "imported"
 DEFAULT_PLAN: Final = "default"
+_CARRYOVERS: Final = UUID("5d2f6a1e-43c8-5b7a-9d10-7e6c2b9a4f58")
+"""The namespace of what tenants used before, one for each."""
 REPEATED_FOR_MS: Final = 23 * 3_600_000
 """A little less than keys remembers the name of a change."""
 
@@ -33,6 +37,8 @@ def rehearse(api: AdminClient, found: Found) -> Table:
         "plans_there": len(set(found.plans) & plans),
         "tenants_new": len({user.name for user in found.users} - names),
         "tenants_there": len({user.name for user in found.users} & names),
+        "users_with_usage": sum(user.used > 0 for user in found.users),
+        "units_used": sum(user.used for user in found.users),
         "skipped": [_line(each) for each in skipped],
     }
 
@@ -50,7 +56,7 @@ def take_over(api: AdminClient, found: Found, path: Path) -> Table:
     plans |= set(found.plans)
     skipped = [*found.skipped, *_without_plan(found, plans)]
     done = written(path, "tenant_id")
-    before = len(done)
+    before, carried = len(done), 0
     with appending(path) as file:
         if not done:
             write_line(file, COLUMNS)
@@ -58,6 +64,11 @@ def take_over(api: AdminClient, found: Found, path: Path) -> Table:
             if (user.plan or DEFAULT_PLAN) not in plans:
                 continue
             tenant = _make_tenant(api, user)
+            if user.used:
+                why = _carry_over(api, tenant["tenant_id"], user.used)
+                carried += why is None
+                if why:
+                    skipped.append(Skipped(where=f"usage of tenant {tenant['tenant_id']}", why=why))
             if tenant["tenant_id"] in done:
                 continue
             issued = _issue(api, tenant)
@@ -71,6 +82,7 @@ def take_over(api: AdminClient, found: Found, path: Path) -> Table:
         "plans_made": len(new_plans),
         "keys_issued": len(done) - before,
         "done_before": before,
+        "usage_carried_over": carried,
         "skipped": [_line(each) for each in skipped],
         "csv": str(path),
     }
@@ -101,6 +113,23 @@ def _issue(api: AdminClient, tenant: Table) -> Table | None:
         if error.code == "conflict" and error.param == "idempotency_key":
             return None
         raise
+
+
+def _carry_over(api: AdminClient, tenant_id: str, units: int) -> str | None:
+    """Charge the tenant's account with what was used before, once for ever; why not, if it is refused."""
+    where = f"/v1/admin/accounts/{tenant_id}"
+    if api.patiently(where)["balance"]["window"] != "month":
+        return "its plan's window is no month"
+    body = {"carryover_id": str(uuid5(_CARRYOVERS, tenant_id)), "units": units}
+    try:
+        api.change("POST", f"{where}/carryovers", body)
+    except RefusedError as error:
+        if error.param == "units":
+            return f"{units} units are more than its limit leaves; raise it and run this again"
+        if error.code == "conflict" and error.param == "carryover_id":
+            return "other units were carried over before"
+        raise
+    return None
 
 
 def _without_plan(found: Found, plans: set[str]) -> list[Skipped]:

@@ -1,6 +1,7 @@
 """`odea plans …` and `odea accounts …`."""
 
 from urllib.parse import quote
+from uuid import UUID
 
 import click
 
@@ -137,6 +138,20 @@ def top_up(*, api: AdminClient, output: str, account_id: str, units: int, expire
         raise click.UsageError("Units that are added must lapse at some time.")
     body = {"units": units, "expires_at_ms": expires}
     show_one(api.change("POST", f"/v1/admin/accounts/{account_id}/topups", body, name=name), output)
+
+
+@accounts.command(name="carry-over")
+@click.argument("account_id")
+@click.argument("units", type=click.IntRange(1))
+@click.option("--id", "carryover_id", type=click.UUID, required=True, help="A UUID; under it this is done once.")
+@named
+@with_api
+def carry_over(
+    *, api: AdminClient, output: str, account_id: str, units: int, carryover_id: UUID, name: str | None
+) -> None:
+    """Charge an account, in its present window, with units that were used before it was here."""
+    body = {"carryover_id": str(carryover_id), "units": units}
+    show_one(api.change("POST", f"/v1/admin/accounts/{account_id}/carryovers", body, name=name), output)
 
 
 def _path(plan: str) -> str:

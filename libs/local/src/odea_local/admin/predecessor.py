@@ -1,14 +1,17 @@
-"""What a predecessor knew of its users and plans: a CSV, an SQLite database, or an SQLite dump, read tolerantly.
+"""What a predecessor knew of its users, plans and usage: a CSV, an SQLite database, or an SQLite dump, read tolerantly.
 
 Tables and columns are known by several names (`TABLES`, `COLUMNS`), in any case. What cannot be used is skipped and
 listed with its reason. API keys of the predecessor are never read: every user gets a new one.
 """
 
 import csv
+import re
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -18,6 +21,9 @@ ROWS_MAX: Final = 1_000_000
 NAME_LENGTH_MAX: Final = 128
 _MAGIC: Final = b"SQLite format 3\0"
 _DUMP_STARTS: Final = ("pragma ", "begin transaction", "create table")
+_ISO_MONTH: Final = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])(-|$)")
+_UNIX: Final = re.compile(r"[0-9]{10}([0-9]{3})?")
+_DIGITS_MAX: Final = 9
 _UNLIMITED: Final = frozenset({"", "none", "null", "unlimited", "-1"})
 _NO: Final = frozenset({"0", "false", "no", "f", "inactive", "disabled", "suspended", "blocked", "banned", "deleted"})
 
@@ -32,6 +38,10 @@ COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "name": ("name", "username", "user_name", "company", "email"),
     "plan": ("plan", "plan_name", "plan_id", "tier"),
     "active": ("active", "is_active", "enabled", "status"),
+    "used": ("used", "used_units", "characters_used", "used_this_month", "monthly_usage"),
+    "usage_user": ("user_id", "user", "username", "customer_id", "tenant_id", "account_id"),
+    "usage_units": ("units", "characters", "chars", "character_count", "used", "amount"),
+    "usage_time": ("created_at", "used_at", "timestamp", "time", "date", "day", "month", "period"),
     "plan_id": ("id", "plan_id"),
     "plan_name": ("name", "plan_name", "plan", "tier"),
     "units": ("units", "monthly_characters", "character_limit", "char_limit", "monthly_limit", "quota", "limit"),
@@ -45,11 +55,16 @@ Row: TypeAlias = Mapping[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class User:
-    """A user who is to become a tenant."""
+    """A user who is to become a tenant.
+
+    Attributes:
+        used: units that it used in this month, in UTC.
+    """
 
     name: str
     plan: str | None
     active: bool
+    used: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +166,7 @@ def _found(users: list[Row], plans: list[Row], usage: list[Row]) -> Found:
     found, by_id = Found(), dict[str, str]()
     for number, row in enumerate(plans, 1):
         _take_plan(found, row, f"plan {number}", by_id)
+    used = _used(found, usage)
     seen: set[str] = set()
     for number, row in enumerate(users, 1):
         where, name = f"user {number}", _column(row, "name")
@@ -165,11 +181,50 @@ def _found(users: list[Row], plans: list[Row], usage: list[Row]) -> Found:
             if plan and plan not in found.plans and any(_column(row, limit) for limit in _LIMITS):
                 _take_plan(found, {**row, "name": plan}, f"{where}'s plan", by_id)
             active = _column(row, "active").lower() not in _NO
-            found.users.append(User(name=name, plan=plan or None, active=active))
-    if usage:
-        why = "usage is not carried over: the first window of every account begins with nothing used"
-        found.skipped.append(Skipped(where=f"usage, {len(usage)} rows", why=why))
+            units = _own_use(found, row, where) + sum(used.pop(key, 0) for key in {_column(row, "id"), name})
+            found.users.append(User(name=name, plan=plan or None, active=active, used=units))
+    if used:
+        found.skipped.append(Skipped(where=f"usage of {len(used)} users", why="they are not among those taken over"))
     return found
+
+
+def _own_use(found: Found, row: Row, where: str) -> int:
+    """What a user's own row says that it used in this month."""
+    text = _column(row, "used").replace("_", "")
+    if not text or _is_number(text):
+        return int(text or 0)
+    found.skipped.append(Skipped(where=f"{where}'s usage", why="it is no number from 0 on"))
+    return 0
+
+
+def _used(found: Found, usage: list[Row]) -> dict[str, int]:
+    """Units of this month by user, as the rows name it, and a line for what is left out."""
+    used, left_out = Counter[str](), Counter[str]()
+    this_month = datetime.now(UTC).strftime("%Y-%m")
+    for row in usage:
+        user, text = _column(row, "usage_user"), _column(row, "usage_units").replace("_", "")
+        month = _month(_column(row, "usage_time"))
+        if not user or not _is_number(text) or month is None:
+            left_out["without a user, a number of units or a time that can be read"] += 1
+        elif month != this_month:
+            left_out["of other months, which are over"] += 1
+        else:
+            used[user] += int(text)
+    found.skipped += [Skipped(where=f"usage, {count} rows", why=why) for why, count in left_out.items()]
+    return {user: units for user, units in used.items() if units}
+
+
+def _month(text: str) -> str | None:
+    """`2026-11` of a day or a time in ISO 8601, or of Unix seconds or milliseconds."""
+    if _ISO_MONTH.match(text):
+        return text[:7]
+    if _UNIX.fullmatch(text):
+        return datetime.fromtimestamp(int(text[:10]), UTC).strftime("%Y-%m")
+    return None
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= _DIGITS_MAX
 
 
 _LIMITS: Final = ("units", "requests_per_minute", "in_flight_max")

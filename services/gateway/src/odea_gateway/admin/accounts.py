@@ -7,7 +7,7 @@ from litestar import Controller, get, patch, post
 from litestar.response import Response
 
 from odea_contracts import plans
-from odea_gateway.admin.bodies import AccountChange, TopUpBody
+from odea_gateway.admin.bodies import AccountChange, CarryOverBody, TopUpBody
 from odea_gateway.admin.operations import (
     AUTHOR,
     CHANGING,
@@ -109,6 +109,21 @@ class AccountController(Controller):
             **author,
         )
         return await answered(request, plans.TOP_UP, message)
+
+    @post(
+        "/carryovers",
+        operation_id="carry_usage_over",
+        operation_class=described(plans.Account, CarryOverBody),
+        summary="Carry usage over",
+        status_code=200,
+        responses=CHANGING,
+    )
+    async def carry_usage_over(self, request: AdminRequest, account_id: AccountId, author: By) -> Response[bytes]:
+        """Charge what was used before, in the account's present window; 409 if its limit leaves less."""
+        identifier(account_id, "account_id")
+        body = await asked(request, CarryOverBody)
+        message = plans.CarryOver(carryover_id=body.carryover_id, account_id=account_id, units=body.units, **author)
+        return await answered(request, plans.CARRY_OVER, message)
 
 
 def _topup_id(account_id: str, author: Author) -> str:

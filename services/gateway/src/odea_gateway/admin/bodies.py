@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from odea_contracts.base import Milliseconds, Name, Units
+from odea_contracts.base import HoldId, Milliseconds, Name, Units
 from odea_contracts.keys import Cidrs, Scopes
 from odea_contracts.plans import Overrides
 from odea_contracts.quota import HeldUnits, Window
@@ -90,3 +90,10 @@ class TopUpBody(Body, frozen=True, kw_only=True):
 
     units: HeldUnits
     expires_at_ms: Milliseconds
+
+
+class CarryOverBody(Body, frozen=True, kw_only=True):
+    """Units that were used before, under an id that is used once for ever."""
+
+    carryover_id: HoldId
+    units: HeldUnits

@@ -474,6 +474,40 @@ SELECT tenant_id || ' ' || day || ' ' || key_id AS subject,
 FROM days AS d FULL JOIN quota.usage_days AS u USING (tenant_id, day, key_id)
 WHERE (coalesce(u.units, 0), coalesce(u.requests, 0)) <> (coalesce(d.units, 0), coalesce(d.requests, 0))
 ORDER BY 1;
+-- The audit lives in each service's own schema, which the connection's search_path names.
+
+-- name: add_audit(actor, origin, action, tenant_id, key_id, request_id, detail)!
+-- Who changed what, and from where.
+-- actor, origin, action: text
+-- tenant_id, key_id, request_id: text or NULL
+-- detail: text, a JSON object
+INSERT INTO audit (actor, origin, action, tenant_id, key_id, request_id, detail)
+VALUES (:actor, :origin, :action, :tenant_id, :key_id, :request_id, :detail::jsonb);
+
+-- name: audit_before(tenant_id, key_id, before, limit, bytes_max)
+-- Changes, newest first: all of them, or one tenant's, or one key's; the first one, and more while their details fit.
+-- `known` tells how many there are within the limit.
+-- tenant_id, key_id: text, or NULL for any
+-- before: bigint, the row before which the page begins, or NULL
+-- limit, bytes_max: bigint
+SELECT audit_id, at_ms, actor, origin, action, tenant_id, key_id, request_id, detail, known
+FROM (
+    SELECT *, count(*) OVER () AS known, row_number() OVER newest_first AS place,
+        sum(octet_length(detail)) OVER newest_first AS bytes
+    FROM (
+        SELECT audit_id, floor(extract(epoch FROM at) * 1000)::bigint AS at_ms, actor, origin, action, tenant_id, key_id,
+            request_id, detail::text AS detail
+        FROM audit
+        WHERE (:tenant_id::text IS NULL OR tenant_id = :tenant_id)
+            AND (:key_id::text IS NULL OR key_id = :key_id)
+            AND audit_id < coalesce(:before::bigint, 9223372036854775807)
+        ORDER BY audit_id DESC
+        LIMIT :limit
+    ) AS found
+    WINDOW newest_first AS (ORDER BY audit_id DESC)
+) AS weighed
+WHERE place = 1 OR bytes <= :bytes_max::bigint
+ORDER BY audit_id DESC;
 -- The outbox lives in each service's own schema, which the connection's search_path names.
 
 -- name: take_outbox(limit)
@@ -489,6 +523,19 @@ LIMIT :limit;
 -- ids: bigint[]
 DELETE FROM outbox WHERE id = ANY(:ids::bigint[]);
 
+-- name: set_aside_outbox(ids)!
+-- Events that the bus does not take, out of the way of the others.
+-- ids: bigint[]
+WITH taken AS (
+    DELETE FROM outbox WHERE id = ANY(:ids::bigint[]) RETURNING id, subject, event_id, source, body, created_at
+)
+INSERT INTO outbox_set_aside (id, subject, event_id, source, body, created_at)
+SELECT id, subject, event_id, source, body, created_at FROM taken;
+
+-- name: count_set_aside()$
+-- How many events were set aside, up to a thousand.
+SELECT count(*) FROM (SELECT FROM outbox_set_aside LIMIT 1000) AS looked_at;
+
 -- name: outbox_lag()^
 -- How many events wait, and for how long the oldest has. Events leave in the order of their ids, so the ends of the index
 -- tell; counting rows would take longer the more there are, and at some millions longer than a statement may.
@@ -503,3 +550,45 @@ SELECT pg_try_advisory_lock(hashtextextended('odea outbox of ' || current_schema
 -- name: resign_relay()$
 -- Give up what `lead_relay` took.
 SELECT pg_advisory_unlock(hashtextextended('odea outbox of ' || current_schema(), 0));
+-- Names of changes live in each service's own schema, which the connection's search_path names.
+
+-- name: forget_repeat(actor, operation, name_hash, keep_s)!
+-- Free the name if its time is over.
+-- actor, operation: text
+-- name_hash: bytea
+-- keep_s: double precision
+DELETE FROM repeats
+WHERE actor = :actor AND operation = :operation AND name_hash = :name_hash
+    AND created_at <= statement_timestamp() - :keep_s::double precision * interval '1 second';
+
+-- name: claim_repeat(actor, operation, name_hash, content_hash)$
+-- True if the name was free; else nothing. Who comes second waits here for the first one's transaction.
+-- actor, operation: text
+-- name_hash, content_hash: bytea
+INSERT INTO repeats (actor, operation, name_hash, content_hash)
+VALUES (:actor, :operation, :name_hash, :content_hash)
+ON CONFLICT ON CONSTRAINT repeats_named_once DO NOTHING
+RETURNING true;
+
+-- name: keep_repeat(actor, operation, name_hash, answer)!
+-- What is answered to the change whose name this transaction has claimed.
+-- actor, operation: text
+-- name_hash: bytea
+-- answer: text, JSON without any secret
+UPDATE repeats
+SET answer = :answer
+WHERE actor = :actor AND operation = :operation AND name_hash = :name_hash;
+
+-- name: repeat(actor, operation, name_hash)^
+-- What was asked and answered under the name.
+-- actor, operation: text
+-- name_hash: bytea
+SELECT content_hash, answer
+FROM repeats
+WHERE actor = :actor AND operation = :operation AND name_hash = :name_hash;
+
+-- name: forget_old_repeats(keep_s)!
+-- Free the names whose time is over.
+-- keep_s: double precision
+DELETE FROM repeats
+WHERE created_at <= statement_timestamp() - :keep_s::double precision * interval '1 second';
