@@ -159,7 +159,7 @@ async def test_a_killed_supervisor_takes_all_with_it_and_the_next_start_works(ma
     synth = f"{sys.executable} -P -m odea_synth serve"
     os.kill(stack.status().pid, signal.SIGKILL)
     # All but the one that is deaf, which is left to the next start.
-    await until(lambda: processes_of(stack) == [synth])
+    await until(lambda: processes_of(stack) == [synth], within_s=30)
     stack = make_stack("orphaned")
     assert stack.run("status").returncode == 3
     assert stack.up().returncode == 0
