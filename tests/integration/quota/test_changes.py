@@ -172,3 +172,24 @@ async def test_a_patch_opens_no_account_and_keeps_the_plan(ledger: Ledger) -> No
     account = await changed(ledger, overrides={"in_flight_max": 2})
     assert (account.plan, account.balance.in_flight_max, account.balance.limit) == ("hall", 2, 100)
     assert (await changed(ledger, plan="default")).overrides == Overrides(in_flight_max=2, units=UNSET)
+
+
+async def test_a_change_waits_for_a_top_up_that_has_the_balance_already(
+    ledger: Ledger, quota_dsn: str, sql: asyncpg.Connection
+) -> None:
+    """Its row refers to the account, which the change has locked: that must not make the two wait for each other."""
+    await ledger.open_account()
+    giver = await asyncpg.connect(quota_dsn)
+    try:
+        async with asyncio.TaskGroup() as changes, giver.transaction():
+            await giver.execute("SELECT FROM quota.balances WHERE account_id = 'hall' FOR UPDATE")
+            change = changes.create_task(changed(ledger, overrides={"units": 9}))
+            await until_waiting(sql, 1)
+            await giver.execute(
+                "INSERT INTO quota.topups (topup_id, account_id, units, units_left, expires_at)"
+                " VALUES ($1, 'hall', 5, 5, now() + interval '1 h')",
+                new_uuid(),
+            )
+            assert not change.done()
+    finally:
+        await giver.close()

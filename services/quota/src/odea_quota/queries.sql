@@ -304,8 +304,9 @@ SELECT opened.account_id, p."window", p.units, p.units, p.requests_per_minute, p
 FROM opened JOIN quota.plans AS p ON p.name = opened.plan;
 
 -- name: lock_account(account_id)^
--- Whose an account is and under which plan. Changes of it wait here for each other.
-SELECT tenant_id, plan FROM quota.accounts WHERE account_id = :account_id FOR UPDATE;
+-- Whose an account is and under which plan. Changes of it wait here for each other; rows that refer to it, such as a
+-- top-up that has its balance already, do not.
+SELECT tenant_id, plan FROM quota.accounts WHERE account_id = :account_id FOR NO KEY UPDATE;
 
 -- name: move_account(account_id, plan, overrides)!
 -- Put an account under another plan and, unless null, give it other overrides; no row if it has them already.
