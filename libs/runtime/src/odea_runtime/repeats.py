@@ -96,6 +96,9 @@ class Repeats:
         if await self._queries.claim_repeat(connection, **name.row, content_hash=content_hash):
             return None
         row = await self._queries.repeat(connection, **name.row)
+        if row is None:
+            # Another replica has forgotten it just now.
+            return await self._claim(connection, name, content_hash)
         if row["content_hash"] != content_hash:
             raise RefusedError(REUSED)
         if row["answer"] is None:
