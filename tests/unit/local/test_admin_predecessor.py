@@ -2,7 +2,7 @@
 
 import sqlite3
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -165,3 +165,41 @@ def test_a_list_of_users_says_what_each_used(tmp_path: Path) -> None:
     found = predecessor.read(path)
     assert [(user.name, user.used) for user in found.users] == [("ann", 1200), ("bob", 0), ("cid", 0)]
     assert found.skipped == [Skipped(where="user 3's usage", why="it is no number from 0 on")]
+
+
+@pytest.mark.parametrize(("own", "charged"), [("100", 100), ("99", 0), ("", 100)])
+def test_a_user_s_row_and_its_records_are_not_added_up(tmp_path: Path, own: str, charged: int) -> None:
+    """A running total and the log behind it are the same characters; two that differ are nobody's guess."""
+    with closing(sqlite3.connect(tmp_path / "old.db")) as database:
+        database.execute("CREATE TABLE users (id, name, characters_used)")
+        database.execute("INSERT INTO users VALUES (1, 'acme', ?)", [own])
+        database.execute("CREATE TABLE usage_logs (user_id, characters, created_at)")
+        now = datetime.now(UTC).isoformat()
+        database.executemany("INSERT INTO usage_logs VALUES (1, ?, ?)", [(60, now), (40, now)])
+        database.commit()
+    found = predecessor.read(tmp_path / "old.db")
+    assert [user.used for user in found.users] == [charged]
+    why = "its row says another sum than its records"
+    assert found.skipped == ([] if charged else [Skipped(where="user 1's usage", why=why)])
+
+
+def test_a_name_that_is_another_s_id_takes_nothing_of_it(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "old.db")) as database:
+        database.execute("CREATE TABLE users (id, name)")
+        database.executemany("INSERT INTO users VALUES (?, ?)", [(7, "8"), (8, "bob")])
+        database.execute("CREATE TABLE usage_logs (user_id, characters, created_at)")
+        database.execute("INSERT INTO usage_logs VALUES (8, 500, ?)", [datetime.now(UTC).isoformat()])
+        database.commit()
+    assert [(user.name, user.used) for user in predecessor.read(tmp_path / "old.db").users] == [("8", 0), ("bob", 500)]
+
+
+def test_months_are_those_of_utc(tmp_path: Path) -> None:
+    """Half past midnight in a zone ahead of UTC is the month before."""
+    first = datetime.now(UTC).replace(day=1, hour=0, minute=30, tzinfo=timezone(timedelta(hours=5)))
+    with closing(sqlite3.connect(tmp_path / "old.db")) as database:
+        database.execute("CREATE TABLE users (id, name)")
+        database.execute("INSERT INTO users VALUES (1, 'ann')")
+        database.execute("CREATE TABLE usage (user_id, units, created_at)")
+        database.execute("INSERT INTO usage VALUES (1, 5, ?)", [first.isoformat()])
+        database.commit()
+    assert [user.used for user in predecessor.read(tmp_path / "old.db").users] == [0]

@@ -16,7 +16,7 @@ from rich.progress import track
 
 from odea_local.admin.client import AdminClient, RefusedError, Table
 from odea_local.admin.keyfile import appending, write_line, written
-from odea_local.admin.predecessor import Found, Plan, Skipped, User
+from odea_local.admin.predecessor import Found, Plan, Skipped, User, month_of
 
 COLUMNS: Final = ("tenant_id", "tenant_name", "key_id", "api_key")
 KEY_NAME: Final = "imported"
@@ -65,7 +65,7 @@ def take_over(api: AdminClient, found: Found, path: Path) -> Table:
                 continue
             tenant = _make_tenant(api, user)
             if user.used:
-                why = _carry_over(api, tenant["tenant_id"], user.used)
+                why = carry_over(api, tenant["tenant_id"], user.used, found.month)
                 carried += why is None
                 if why:
                     skipped.append(Skipped(where=f"usage of tenant {tenant['tenant_id']}", why=why))
@@ -115,11 +115,14 @@ def _issue(api: AdminClient, tenant: Table) -> Table | None:
         raise
 
 
-def _carry_over(api: AdminClient, tenant_id: str, units: int) -> str | None:
-    """Charge the tenant's account with what was used before, once for ever; why not, if it is refused."""
+def carry_over(api: AdminClient, tenant_id: str, units: int, month: str) -> str | None:
+    """Charge the tenant's account with what was used in `month`, once for ever; why not, if it is refused."""
     where = f"/v1/admin/accounts/{tenant_id}"
-    if api.patiently(where)["balance"]["window"] != "month":
+    balance = api.patiently(where)["balance"]
+    if balance["window"] != "month":
         return "its plan's window is no month"
+    if month_of(balance["window_ends_at_ms"] / 1000 - 1) != month:
+        return "the month in which it was used is over"
     body = {"carryover_id": str(uuid5(_CARRYOVERS, tenant_id)), "units": units}
     try:
         api.change("POST", f"{where}/carryovers", body)

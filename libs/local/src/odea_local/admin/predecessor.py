@@ -7,9 +7,10 @@ listed with its reason. API keys of the predecessor are never read: every user g
 import csv
 import re
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,10 +84,20 @@ class Skipped:
     why: str
 
 
+def month_of(time_s: float) -> str:
+    """`2026-11`, in UTC."""
+    return datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m")
+
+
 @dataclass(kw_only=True)
 class Found:
-    """Everything that can be taken over, and what cannot."""
+    """Everything that can be taken over, and what cannot.
 
+    Attributes:
+        month: the one that usage is of.
+    """
+
+    month: str = field(default_factory=lambda: month_of(time.time()))
     users: list[User] = field(default_factory=list[User])
     plans: dict[str, Plan] = field(default_factory=dict[str, Plan])
     skipped: list[Skipped] = field(default_factory=list[Skipped])
@@ -167,6 +178,7 @@ def _found(users: list[Row], plans: list[Row], usage: list[Row]) -> Found:
     for number, row in enumerate(plans, 1):
         _take_plan(found, row, f"plan {number}", by_id)
     used = _used(found, usage)
+    ids = {_column(row, "id") for row in users}
     seen: set[str] = set()
     for number, row in enumerate(users, 1):
         where, name = f"user {number}", _column(row, "name")
@@ -181,32 +193,43 @@ def _found(users: list[Row], plans: list[Row], usage: list[Row]) -> Found:
             if plan and plan not in found.plans and any(_column(row, limit) for limit in _LIMITS):
                 _take_plan(found, {**row, "name": plan}, f"{where}'s plan", by_id)
             active = _column(row, "active").lower() not in _NO
-            units = _own_use(found, row, where) + sum(used.pop(key, 0) for key in {_column(row, "id"), name})
+            # A name that is also somebody's id stands for the one with the id.
+            keys = {_column(row, "id")} | ({name} - ids)
+            units = _use(found, _own_use(found, row, where), [used.pop(key) for key in keys if key in used], where)
             found.users.append(User(name=name, plan=plan or None, active=active, used=units))
     if used:
         found.skipped.append(Skipped(where=f"usage of {len(used)} users", why="they are not among those taken over"))
     return found
 
 
-def _own_use(found: Found, row: Row, where: str) -> int:
-    """What a user's own row says that it used in this month."""
+def _own_use(found: Found, row: Row, where: str) -> int | None:
+    """What a user's own row says that it used in this month, if it says so."""
     text = _column(row, "used").replace("_", "")
     if not text or _is_number(text):
-        return int(text or 0)
+        return int(text) if text else None
     found.skipped.append(Skipped(where=f"{where}'s usage", why="it is no number from 0 on"))
-    return 0
+    return None
+
+
+def _use(found: Found, own: int | None, recorded: list[int], where: str) -> int:
+    """What a user used: its row and its records tell of the same characters, so they are never added up."""
+    if own is None or not recorded:
+        return sum(recorded) or own or 0
+    if own != sum(recorded):
+        found.skipped.append(Skipped(where=f"{where}'s usage", why="its row says another sum than its records"))
+        return 0
+    return own
 
 
 def _used(found: Found, usage: list[Row]) -> dict[str, int]:
     """Units of this month by user, as the rows name it, and a line for what is left out."""
     used, left_out = Counter[str](), Counter[str]()
-    this_month = datetime.now(UTC).strftime("%Y-%m")
     for row in usage:
         user, text = _column(row, "usage_user"), _column(row, "usage_units").replace("_", "")
         month = _month(_column(row, "usage_time"))
         if not user or not _is_number(text) or month is None:
             left_out["without a user, a number of units or a time that can be read"] += 1
-        elif month != this_month:
+        elif month != found.month:
             left_out["of other months, which are over"] += 1
         else:
             used[user] += int(text)
@@ -215,11 +238,14 @@ def _used(found: Found, usage: list[Row]) -> dict[str, int]:
 
 
 def _month(text: str) -> str | None:
-    """`2026-11` of a day or a time in ISO 8601, or of Unix seconds or milliseconds."""
+    """`2026-11`, in UTC, of a day or a time in ISO 8601, or of Unix seconds or milliseconds."""
     if _ISO_MONTH.match(text):
+        with suppress(ValueError):
+            at = datetime.fromisoformat(text)
+            return (at.astimezone(UTC) if at.tzinfo else at).strftime("%Y-%m")
         return text[:7]
     if _UNIX.fullmatch(text):
-        return datetime.fromtimestamp(int(text[:10]), UTC).strftime("%Y-%m")
+        return month_of(int(text[:10]))
     return None
 
 
