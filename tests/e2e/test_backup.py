@@ -23,7 +23,7 @@ import pytest
 from e2e.console import client_with
 from odea_contracts import plans, tenants
 from odea_contracts.subjects import INSTALLER, KEYS_ROTATED, STREAM_EVENTS
-from odea_local import credentials
+from odea_local import backup_events, credentials
 from odea_local.backup import read, write
 from odea_local.embedded import EmbeddedStack, embedded_stack
 from odea_local.errors import LocalError
@@ -32,6 +32,7 @@ from odea_local.postgres import Postgres
 from odea_local.roles import DATABASE
 from odea_runtime import snapshots
 from odea_runtime.bus import Bus
+from odea_runtime.busadmin.nkeys import new_seed
 from odea_runtime.settings import Settings, load
 from support.operator import Operator, operating
 from support.waiting import until
@@ -199,8 +200,22 @@ def test_nobody_else_can_read_it(stack: EmbeddedStack, tmp_path: Path) -> None:
         read(url, path, None, replace=True)
 
 
+def test_without_the_bus_the_database_is_kept_and_the_loss_is_said(
+    stack: EmbeddedStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backup_events, "CONNECT_WITHIN_S", 1.0)
+    nowhere = {"ODEA_NATS_URL": "nats://127.0.0.1:9", "ODEA_NATS_SEED": new_seed()}
+    with pytest.raises(LocalError, match=r"^the stream of events: .* The database alone is in .*\.dump\.$"):
+        write(_database_of(stack), tmp_path, None, nowhere)
+    (kept,) = tmp_path.iterdir()
+    assert kept.read_bytes().startswith(b"PGDMP")
+
+
 def _backup_of(stack: EmbeddedStack, folder: Path, recipient: str) -> Path:
-    data = stack.folder
-    kept = credentials.load_or_create(data.credentials)
-    (path,) = write(Postgres.at(data.postgres, kept.postgres).admin_dsn(DATABASE), folder, recipient)
+    (path,) = write(_database_of(stack), folder, recipient)
     return path
+
+
+def _database_of(stack: EmbeddedStack) -> str:
+    kept = credentials.load_or_create(stack.folder.credentials)
+    return Postgres.at(stack.folder.postgres, kept.postgres).admin_dsn(DATABASE)

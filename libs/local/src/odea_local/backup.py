@@ -43,19 +43,25 @@ def write(database_url: str, folder: Path, recipient: str | None, bus: Mapping[s
         bus: how the user `backup` gets in (`ODEA_NATS_…`); without it the stream of events is left out.
 
     Raises:
-        LocalError: the database or the bus refused, or the recipient is none.
+        LocalError: the database or the bus refused, or the recipient is none. Without the bus the database is kept
+            all the same.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"odea-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
     reader = _reader(recipient) if recipient else None
     with ExitStack() as scratch:
         events, dump = (scratch.enter_context(_scratch(folder)) for _ in range(2))
-        asyncio.run(_take(database_url, dump, bus, events))
-        taken = {EVENTS: events, SUFFIX: dump} if bus else {SUFFIX: dump}
-        return [_settle(each, folder / f"{stem}{suffix}", reader) for suffix, each in taken.items()]
+        trouble = asyncio.run(_take(database_url, dump, bus, events))
+        taken = {EVENTS: events, SUFFIX: dump} if bus and not trouble else {SUFFIX: dump}
+        kept = [_settle(each, folder / f"{stem}{suffix}", reader) for suffix, each in taken.items()]
+    if trouble:
+        raise LocalError(f"{trouble} The database alone is in {kept[-1]}.")
+    return kept
 
 
-async def _take(database_url: str, dump: Path, bus: Mapping[str, str] | None, events: Path) -> None:
+async def _take(database_url: str, dump: Path, bus: Mapping[str, str] | None, events: Path) -> LocalError | None:
+    """Dump the database and copy the stream; what kept the stream from being copied."""
+    trouble: LocalError | None = None
     schemas = [f"--schema={schema}" for schema in DATABASE_SERVICES]
     try:
         connection = await asyncpg.connect(database_url)
@@ -64,13 +70,17 @@ async def _take(database_url: str, dump: Path, bus: Mapping[str, str] | None, ev
                 await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
                 instant = await connection.fetchval("SELECT pg_export_snapshot()")
                 if bus:
-                    await backup_events.take(bus, events)
+                    try:
+                        await backup_events.take(bus, events)
+                    except LocalError as error:
+                        trouble = error
                 how = ("--format=custom", f"--snapshot={instant}", *schemas, f"--file={dump}")
                 await asyncio.to_thread(pgtools.run, "pg_dump", database_url, *how)
         finally:
             await connection.close()
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         raise LocalError(f"the database: {error}") from error
+    return trouble
 
 
 def read(

@@ -19,6 +19,8 @@ from odea_runtime.settings import Settings, SettingsError, load
 T = TypeVar("T")
 
 CONNECT_WITHIN_S: Final = 30.0
+WORK_WITHIN_S: Final = 1800.0
+"""A backup keeps the database's snapshot open for as long, which stops vacuum."""
 OVERLAP: Final = timedelta(hours=1)
 """How long before the stream's last event one may have come that a dump still has in an outbox; moments are usual."""
 _EVENT_ID: Final = re.compile(r"[0-9a-f-]{36}")
@@ -71,8 +73,9 @@ async def _on_bus(user: str, login: Mapping[str, str], do: Callable[[Bus], Await
     try:
         async with asyncio.timeout(CONNECT_WITHIN_S):
             await bus.start()
-        return await do(bus)
+        async with asyncio.timeout(WORK_WITHIN_S):
+            return await do(bus)
     except (snapshots.SnapshotError, nats.errors.Error, TimeoutError) as error:
-        raise LocalError(f"the stream of events: {error!r}") from None
+        raise LocalError(f"the stream of events: {error!r}.") from None
     finally:
         await bus.stop()
