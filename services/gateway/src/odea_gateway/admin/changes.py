@@ -1,7 +1,8 @@
 """The audits of all services as one list, newest first.
 
 A page takes the newest of each and says in its cursor how far it came in which. Each audit stands still below a place
-that was shown, so no page repeats or leaves out what was there.
+that was shown, but for changes that were under way at that moment, which may come in just below it: whoever follows
+the head of the list reads its last minute again.
 """
 
 import asyncio
