@@ -80,6 +80,8 @@ FROM generate_series(1, 20000) AS n;
 ANALYZE quota.resolutions, quota.holds;
 """
 _IDS = "'{" + ",".join(new_uuid() for _ in range(400)) + "}'"
+_LOCK_KINDS: Final = "text[], uuid[], uuid[], uuid[]"
+_LOCKED: Final = f"'{{hall}}', {_IDS}, {_IDS}, {_IDS}"
 _RECENT = """
 SELECT 'resolutions_' || to_char(month AT TIME ZONE 'UTC', 'YYYY_MM')
 FROM generate_series(date_trunc('month', now() - interval '32 days', 'UTC'), now() + interval '1 month', '1 month')
@@ -121,7 +123,7 @@ each_mode = pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic
 
 @each_mode
 async def test_open_holds_are_found_by_their_id(full: asyncpg.Connection, mode: str) -> None:
-    nodes = await _plan(full, "read_batch", "text[], uuid[]", mode, f"'{{hall}}', {_IDS}")
+    nodes = await _plan(full, "lock_batch", _LOCK_KINDS, mode, _LOCKED)
     looks = [node for node in nodes if node.get("Relation Name") == "holds" or node.get("Index Name") == "holds_pkey"]
     assert len(looks) >= 2, "the open holds, and which of those that are named are not"
     assert "Seq Scan" not in {node["Node Type"] for node in looks}
@@ -136,18 +138,10 @@ async def test_a_sweep_that_finds_nothing_reads_nothing(full: asyncpg.Connection
 
 
 @each_mode
-@pytest.mark.parametrize(
-    ("query", "kinds", "arguments"),
-    [
-        ("read_batch", "text[], uuid[]", f"'{{hall}}', {_IDS}"),
-        ("find_hold_accounts", "uuid[], uuid[]", f"{_IDS}, {_IDS}"),
-    ],
-    ids=["read_batch", "find_hold_accounts"],
-)
 async def test_the_past_is_read_by_index_and_no_further_back_than_it_is_remembered(
-    full: asyncpg.Connection, query: str, kinds: str, arguments: str, mode: str
+    full: asyncpg.Connection, mode: str
 ) -> None:
-    nodes = await _plan(full, query, kinds, mode, arguments)
+    nodes = await _plan(full, "lock_batch", _LOCK_KINDS, mode, _LOCKED)
     scanned = {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"}
     assert not {name for name in scanned if name.startswith("resolutions")}
     read = {node["Relation Name"] for node in nodes if node.get("Relation Name", "").startswith("resolutions_")}

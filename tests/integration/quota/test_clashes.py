@@ -4,8 +4,9 @@ The order is forced by locks that the test holds: a step is taken when the one b
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import asyncpg
 import pytest
@@ -13,13 +14,16 @@ import pytest
 from integration.quota.harness import (
     Ledger,
     balances_are_true,
+    extend,
     release,
     reserve,
     settle,
     submit_together,
     until_waiting,
+    write_off,
 )
-from odea_contracts.quota import HoldConflict, Reserved, Settled
+from odea_contracts.quota import Extended, HoldConflict, ReleasedBefore, Reserved, Settled, SettledBefore
+from odea_quota.book import Expire
 from odea_quota.ledger import Command
 from odea_runtime.ids import new_uuid
 
@@ -116,4 +120,37 @@ async def test_two_batches_that_lock_in_opposite_orders_end_in_time(
         assert [type(answer) for answer in answers] == [Reserved] * 3
         ended = await submit_together(ledgers, [release(command.hold_id) for command in commands])
         assert {type(answer).__name__ for answer in ended} == {"Released"}
+    await balances_are_true(sql, ledgers[0])
+
+
+@pytest.mark.parametrize(
+    ("ahead", "behind", "answer"),
+    [
+        (partial(settle, units=20), release, SettledBefore),
+        (release, settle, ReleasedBefore),
+        (release, partial(extend, units=40), ReleasedBefore),
+        (partial(extend, lease_ms=60_000), Expire, Extended),
+        (write_off, partial(settle, units=20), SettledBefore),
+    ],
+    ids=["settled", "released", "released-before-raised", "extended", "written-off"],
+)
+async def test_what_another_replica_made_of_a_hold_while_one_waited_is_known(
+    ledgers: list[Ledger],
+    quota_dsn: str,
+    sql: asyncpg.Connection,
+    ahead: Callable[[str], Command],
+    behind: Callable[[str], Command],
+    answer: type,
+) -> None:
+    """P1, P2: the one behind looks at the hold before it gets the lock, and must not decide on what it saw then."""
+    await _accounts(ledgers[0])
+    held = reserve(30, "first", "second", lease_ms=1)
+    assert isinstance(await ledgers[0].submit(held), Reserved)
+    async with _locked(quota_dsn, "second"):
+        tasks = [asyncio.create_task(ledgers[0].submit(ahead(held.hold_id)))]
+        await until_waiting(sql, 1)
+        tasks.append(asyncio.create_task(ledgers[1].submit(behind(held.hold_id))))
+        await until_waiting(sql, 2)
+    first, second = await asyncio.gather(*tasks)
+    assert isinstance(second, answer), (first, second)
     await balances_are_true(sql, ledgers[0])

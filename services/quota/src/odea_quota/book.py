@@ -213,10 +213,21 @@ class Book:
         hold_id = resolution.hold.hold_id
         self.resolutions[hold_id] = resolution
         self.resolved.append(resolution)
+        self._touch(resolution.hold)
         hold = self.holds.pop(hold_id, None)
         self.extended.pop(hold_id, None)
         if hold and self.opened.pop(hold_id, None) is None:
             self.closed[hold_id] = hold
+
+    def extend(self, hold: Hold, lease_ends_at_ms: int) -> None:
+        """A hold is held longer, or holds more."""
+        hold.lease_ends_at_ms = max(hold.lease_ends_at_ms, lease_ends_at_ms)
+        self.extended[hold.hold_id] = hold
+        self._touch(hold)
+
+    def _touch(self, hold: Hold) -> None:
+        """Have the hold's balances written whatever else happened: by that other replicas see that it has changed."""
+        self.changed.update({name: self.accounts[name] for name in hold.account_ids if name in self.accounts})
 
     def _note(self, account: Account, topup_ids: dict[str, int]) -> None:
         self.changed[account.account_id] = account

@@ -188,8 +188,7 @@ def _extend(book: Book, command: Extend, now_us: int) -> Answer:
             return denied
     lease_ends_at_ms = now_us // 1000 + command.lease_ms
     if more > 0 or lease_ends_at_ms > hold.lease_ends_at_ms:
-        hold.lease_ends_at_ms = max(hold.lease_ends_at_ms, lease_ends_at_ms)
-        book.extended[hold.hold_id] = hold
+        book.extend(hold, lease_ends_at_ms)
     held = None if command.units is None else hold.units
     return Extended(hold_id=hold.hold_id, expires_at_ms=hold.lease_ends_at_ms, units=held)
 

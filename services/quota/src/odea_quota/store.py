@@ -1,6 +1,6 @@
 """Rows to structs and back. One batch is one transaction; decisions are the ledger's, not made here."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import asyncpg
@@ -50,10 +50,8 @@ class HoldStore:
         async with self._database.transaction() as connection:
             book = Book(accounts={}, holds={}, resolutions={}, write_off_us=self._write_off_us)
             write_offs = {command.hold_id for command in commands if isinstance(command, WriteOff)}
-            names = names | await self._named_accounts(connection, commands, write_offs)
-            await self._lock_accounts(connection, book, names)
-            now_us = await self._read(connection, book, [command.hold_id for command in commands])
-            if late := _accounts_wanted(book, write_offs) - names:
+            now_us = await self._lock(connection, book, commands, names, write_offs)
+            if late := _accounts_wanted(book, write_offs) - book.accounts.keys() - names:
                 # Of a hold that another replica opened since the first look.
                 raise _LateAccountsError(late)
             if write_offs:
@@ -82,29 +80,22 @@ class HoldStore:
         async with self._database.connection() as connection:
             await self._queries.ensure_partitions(connection)
 
-    async def _named_accounts(
-        self, connection: Connection, commands: Sequence[Command], write_offs: set[str]
-    ) -> set[str]:
-        names = {name for command in commands if isinstance(command, Reserve) for name in command.accounts}
-        hold_ids = [command.hold_id for command in commands if not isinstance(command, Reserve)]
-        if hold_ids:
-            rows = self._queries.find_hold_accounts(connection, hold_ids=hold_ids, write_off_ids=list(write_offs))
-            names.update([row["account_id"] async for row in rows])
-        return names
-
-    async def _lock_accounts(self, connection: Connection, book: Book, names: Iterable[str]) -> None:
-        async for row in self._queries.lock_balances(connection, account_ids=list(names)):
-            book.accounts[row["account_id"]] = account_from(row)
-
-    async def _read(self, connection: Connection, book: Book, hold_ids: list[str]) -> int:
-        """Read all that the commands name, and the time of the decision."""
-        row = await self._queries.read_batch(connection, account_ids=list(book.accounts), hold_ids=hold_ids)
-        for account in book.accounts.values():
-            account.topups.clear()
-        for topup in _TOPUPS.decode(row["topups"] or "[]"):
-            book.accounts[topup.account_id].topups.append(topup)
-        book.holds = {hold.hold_id: hold for hold in _HOLDS.decode(row["holds"] or "[]")}
-        book.resolutions = {ended.hold_id: ended.resolution() for ended in _ENDED.decode(row["resolutions"] or "[]")}
+    async def _lock(
+        self, connection: Connection, book: Book, commands: Sequence[Command], names: set[str], write_offs: set[str]
+    ) -> int:
+        """Lock the accounts of a batch and read all that it names; the time of the decision."""
+        wanted = names | {name for command in commands if isinstance(command, Reserve) for name in command.accounts}
+        ending = [command.hold_id for command in commands if not isinstance(command, Reserve)]
+        asked = {"hold_ids": [command.hold_id for command in commands], "write_off_ids": list(write_offs)}
+        lock = self._queries.lock_batch
+        row = await lock(connection, account_ids=list(wanted), ending_ids=ending, **asked)
+        _fill(book, row)
+        if not row["current"] or any(name not in book.holds and name not in book.resolutions for name in ending):
+            # Another replica changed an account while this one waited for it, and with it what was read beside it; or
+            # it has only now opened a hold that is asked for. The same accounts are read again, which nobody can change
+            # any more; one that is missing could only be locked out of order.
+            row = await lock(connection, account_ids=list(book.accounts), ending_ids=[], **asked)
+            _fill(book, row)
         if charged := [hold_id for hold_id, ended in book.resolutions.items() if ended.units]:
             # Only for whoever asks again, so not a part of every batch.
             async for reversal in self._queries.find_reversals(connection, hold_ids=charged):
@@ -173,7 +164,7 @@ class _LateAccountsError(Exception):
 
 
 class _Ended(Struct, gc=False):
-    """A hold's end as `read_batch` tells it."""
+    """A hold's end as `lock_batch` tells it."""
 
     hold_id: str
     kind: Kind
@@ -204,9 +195,19 @@ class _Ended(Struct, gc=False):
         )
 
 
+_BALANCES: Final = msgspec.json.Decoder(list[Account])
 _TOPUPS: Final = msgspec.json.Decoder(list[TopUpBalance])
 _HOLDS: Final = msgspec.json.Decoder(list[Hold])
 _ENDED: Final = msgspec.json.Decoder(list[_Ended])
+
+
+def _fill(book: Book, row: asyncpg.Record) -> None:
+    """Put into a book what `lock_batch` found."""
+    book.accounts = {account.account_id: account for account in _BALANCES.decode(row["balances"] or "[]")}
+    for topup in _TOPUPS.decode(row["topups"] or "[]"):
+        book.accounts[topup.account_id].topups.append(topup)
+    book.holds = {hold.hold_id: hold for hold in _HOLDS.decode(row["holds"] or "[]")}
+    book.resolutions = {ended.hold_id: ended.resolution() for ended in _ENDED.decode(row["resolutions"] or "[]")}
 
 
 def _accounts_wanted(book: Book, write_offs: set[str]) -> set[str]:
