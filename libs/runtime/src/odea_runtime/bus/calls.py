@@ -15,12 +15,11 @@ import nats.errors
 import structlog
 from faststream.nats import NatsRouter
 from faststream.nats.subscriber.usecases import CoreSubscriber
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from prometheus_client import Counter, Histogram
 
 from odea_contracts.base import Endpoint, Message
-from odea_contracts.subjects import streams_prefix
+from odea_contracts.subjects import inbox_prefix, streams_prefix
 from odea_contracts.synth import HEADER_DEADLINE_MS, HEADER_REQUEST_ID
 from odea_runtime import tracing
 from odea_runtime.bus.connection import Connection
@@ -32,6 +31,7 @@ from odea_runtime.bus.errors import (
     DisconnectedError,
     NoRespondersError,
 )
+from odea_runtime.bus.replies import Replies
 from odea_runtime.counting import by_labels
 from odea_runtime.settings import Settings
 
@@ -63,11 +63,15 @@ class Bus(Connection):
         super().__init__(settings, service, *routers)
         self._timeout_s = settings.call_timeout_s
         self._serving = False
+        self._service = service
+        self._replies: Replies | None = None
         self.streams_prefix: Final = streams_prefix(service)
 
     async def start(self, before: Callable[[], Awaitable[None]] | None = None) -> None:
         """Connect, waiting as long as it takes, run `before`, and begin to serve."""
         await self.broker.connect()
+        self._replies = Replies(self.client, inbox_prefix(self._service))
+        await self._replies.start()
         if before:
             await before()
         await self.broker.start()
@@ -132,17 +136,19 @@ class Bus(Connection):
     async def _call(
         self, endpoint: Endpoint[RequestT, ReplyT], request: RequestT, timeout_s: float, request_id: str | None
     ) -> ReplyT:
-        if not self.connected:
+        if not self.connected or self._replies is None:
             raise DisconnectedError(endpoint.subject)
         headers = {HEADER_DEADLINE_MS: str(int((time.time() + timeout_s) * 1000)), **tracing.headers()}
         request_id = request_id or structlog.contextvars.get_contextvars().get("request_id")
         if request_id:
             headers[HEADER_REQUEST_ID] = request_id
         try:
-            message = await self._request(endpoint.subject, msgspec.json.encode(request), timeout_s, headers)
+            body = msgspec.json.encode(request)
+            asking = self._replies.ask(endpoint.subject, body, headers, timeout_s)
+            message = await (asking if self.has_room(len(body) + _HEADERS_BYTES) else _within(timeout_s, asking))
         except nats.errors.NoRespondersError:
             raise NoRespondersError(endpoint.subject) from None
-        except (TimeoutError, nats.errors.TimeoutError):
+        except TimeoutError:
             raise CallTimeoutError(endpoint.subject) from None
         except nats.errors.Error as error:
             raise DisconnectedError(endpoint.subject) from error
@@ -150,12 +156,6 @@ class Bus(Connection):
             return cast("ReplyT", _reply_decoder(endpoint.reply).decode(message.data))
         except UNREADABLE as error:
             raise BadReplyError(endpoint.subject) from error
-
-    async def _request(self, subject: str, body: bytes, timeout_s: float, headers: dict[str, str]) -> Msg:
-        asking = self.client.request(subject, body, timeout=timeout_s, headers=headers)
-        if self.has_room(len(body) + _HEADERS_BYTES):
-            return await asking
-        return await _within(timeout_s, asking)
 
     async def publish(self, subject: str, message: Message, *, headers: dict[str, str] | None = None) -> None:
         """Send `message` to whoever listens now. It is lost if nobody does.
