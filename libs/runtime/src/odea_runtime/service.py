@@ -16,9 +16,9 @@ from odea_runtime.settings import EXIT_CONFIG, Settings, SettingsError, load
 
 EXIT_USAGE = 2
 S = TypeVar("S", bound=Settings)
-GC_THRESHOLDS = (20_000, 20, 50)
+GC_THRESHOLDS = (100_000, 20, 50)
 """A busy service makes thousands of tasks and futures a second, none of which is garbage when Python's own thresholds
-have it looked through: that cost a fifth of the ledger's time."""
+have it looked through: that cost a fifth of the ledger's time, and at a fifth of this one still 6 % of synth's."""
 Run = Callable[[S, asyncio.Event], Awaitable[None]]
 """Does its work until the event is set, then ends in good order."""
 
