@@ -128,9 +128,11 @@ class UpstreamClient:
             _url(f"{self._base_url}{where}" if where.startswith("/") else where),
             params=params,
             headers={**_HEADERS, **(headers or {})},
-            content=body,
+            # Given as `content`, it would have httpx work out the headers that the transport adds by itself.
+            stream=httpx.ByteStream(body or b""),
             extensions=self._extensions,
         )
+        request.read()
         response = await self._transport.handle_async_request(request)
         try:
             yield response
