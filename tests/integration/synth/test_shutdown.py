@@ -103,7 +103,7 @@ async def test_an_end_that_has_begun_is_seen_through_however_often_it_is_cancell
     database = Database(settings, "odea_synth", "synth")
     await database.start()
     log = RequestLog(RequestStore(database), queue_max=10, pause_s=1)
-    announcer = Announcer(house.bus, Tasks(10))
+    announcer = Announcer(house.bus, waiting_max=10)
     lines = Lines(database, announcer.breaker_changed, settings, lambda _: provider)
     switchboard = Switchboard(lines.open, retire_s=1, voices_every_s=60)
     await switchboard.apply(routing_of("scripted"))

@@ -80,7 +80,7 @@ async def serve_routing(
         settle_wait_s=settings.synth_settle_wait_s,
         write_off_s=settings.synth_write_off_s,
     )
-    announcer = Announcer(bus, Tasks(settings.synth_events_max))
+    announcer = Announcer(bus, waiting_max=settings.synth_events_max)
     lines = Lines(database, announcer.breaker_changed, settings, make)
     switchboard = Switchboard(
         lines.open, retire_s=settings.synth_routing_retire_s, voices_every_s=settings.synth_voices_s
@@ -103,6 +103,7 @@ async def serve_routing(
             return
         stack.push_async_callback(streams.stop)
         await stack.enter_async_context(running(meter.run()))
+        await stack.enter_async_context(running(announcer.run()))
         structlog.get_logger().info("serving")
         await stop.wait()
         await bus.stop_serving()

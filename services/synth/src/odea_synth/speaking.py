@@ -24,7 +24,7 @@ from prometheus_client import Counter, Histogram
 
 from odea_contracts.errors import ErrorCode, Failure, failure
 from odea_contracts.quota import Outcome, Settle
-from odea_contracts.synth import CONTENT_TYPES, CancelReason, Head, Speak
+from odea_contracts.synth import CONTENT_TYPES, Head, Speak
 from odea_contracts.writeoffs import WriteOff
 from odea_runtime.counting import by_labels
 from odea_runtime.patience import within
@@ -38,23 +38,18 @@ from odea_synth.providers.base import Chunk, ErrorClass, ProviderError
 from odea_synth.request_log import RequestLog, refused
 from odea_synth.routing.switchboard import Routing, Switchboard
 from odea_synth.settings import SynthSettings
-from odea_synth.speech import Speech
+from odea_synth.speech import COMPLETED, LEFT, Speech
 from odea_synth.synthesis import able_of, provider_failure
 from odea_synth.transcoding import Transcoder, see_through
 
-_COMPLETED = "completed"
 _FAILED = "provider_failed"
 _UNSETTLED = "unsettled"
 _FAULT = "fault"
-_LEFT = {CancelReason.CLIENT_GONE, CancelReason.CLIENT_STALLED}
-_CHARGED = {_COMPLETED, *_LEFT}
-"""The ends after which a charge stands."""
 _BUCKETS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6)
 
 _SPEECHES = Counter("odea_synth_speeches_total", "Speeches, by how they ended", ["provider", "outcome"])
-_FIRST_AUDIO = Histogram(
-    "odea_synth_first_audio_seconds", "From request to first audio", ["provider"], buckets=_BUCKETS
-)
+_FIRST = "odea_synth_first_audio_seconds"
+_FIRST_AUDIO = Histogram(_FIRST, "From request to first audio", ["provider"], buckets=_BUCKETS)
 _speeches = by_labels(_SPEECHES)
 _first_audio = by_labels(_FIRST_AUDIO)
 
@@ -121,7 +116,11 @@ class Speaker:
             raise
         finally:
             if speech:
-                await see_through(self._conclude(speech))
+                try:
+                    if not speech.stands:
+                        await see_through(self._end(speech))
+                finally:
+                    self._record(speech)
 
     def close(self) -> None:
         """End the encoder threads."""
@@ -168,7 +167,7 @@ class Speaker:
             await stream.receipt()
         except TimeoutError:
             return "unconfirmed"
-        return _COMPLETED
+        return COMPLETED
 
     async def _send_speech(self, speech: Speech, stream: OutgoingStream, routing: Routing, until: float) -> None:
         raise_hold = partial(self._meter.raise_hold, speech.hold)
@@ -241,21 +240,25 @@ class Speaker:
         log.warning("a speech took too long")
         return failure(ErrorCode.UPSTREAM_TIMEOUT)
 
-    async def _conclude(self, speech: Speech) -> None:
-        """End the hold, take back the charge for a speech that did not arrive, and record how it went."""
+    async def _end(self, speech: Speech) -> None:
+        """End the hold, or take back the charge for a speech that did not arrive."""
         speech.include_unheard()
         if speech.units_settled is None:
             speech.units_settled = await self._end_hold(speech)
-        elif speech.units_settled and speech.outcome not in _CHARGED:
+        elif speech.units_settled:
             speech.units_settled = await self._write_off(speech)
-        if speech.units_settled:
+
+    def _record(self, speech: Speech) -> None:
+        """Note how it went."""
+        units = speech.units_settled or 0
+        if units:
             self._meter.lose(speech.story.lost_units)
         _speeches(speech.route.provider.name, speech.outcome).inc()
-        self._log.add(speech.entry(speech.units_settled))
-        self._announcer.ended(speech.event(speech.units_settled))
+        self._log.add(speech.entry(units))
+        self._announcer.ended(speech.event(units))
 
     async def _end_hold(self, speech: Speech) -> int:
-        if speech.outcome in _LEFT and speech.charge:
+        if speech.outcome in LEFT and speech.charge:
             return await self._settle(speech, speech.charge, Outcome.CLIENT_LEFT) or 0
         if speech.cost_units:
             # Not a settlement with nothing: one with units may have been written before it, unheard of.

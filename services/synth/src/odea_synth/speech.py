@@ -2,13 +2,19 @@
 
 import time
 from dataclasses import dataclass, field
+from typing import Final
 
 from odea_contracts.errors import ErrorCode
-from odea_contracts.synth import Speak, SpeechEvent, Timing
+from odea_contracts.synth import CancelReason, Speak, SpeechEvent, Timing
 from odea_synth.attempts import Story
 from odea_synth.metering import Hold
 from odea_synth.request_log import Ended
 from odea_synth.synthesis import Route
+
+COMPLETED: Final = "completed"
+LEFT: Final = frozenset({CancelReason.CLIENT_GONE, CancelReason.CLIENT_STALLED})
+_CHARGED: Final = frozenset({COMPLETED, *LEFT})
+"""The ends after which a charge stands."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,6 +49,11 @@ class Speech:
     def __post_init__(self) -> None:
         """Begin with the first route."""
         self.route = self.routes[0]
+
+    @property
+    def stands(self) -> bool:
+        """Whether its hold has ended as it is to stay."""
+        return self.units_settled is not None and (not self.units_settled or self.outcome in _CHARGED)
 
     @property
     def charge(self) -> int:
