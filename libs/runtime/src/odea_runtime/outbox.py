@@ -25,7 +25,7 @@ from odea_runtime.bus import Bus
 from odea_runtime.postgres import Connection, Database, StorageUnavailableError
 from odea_runtime.publishing import NoStreamError, NotStoredError, Outgoing, Publisher
 
-BATCH_MAX: Final = 50
+BATCH_MAX: Final = 100
 """Small, since nothing else runs in the process while a batch is put on its way."""
 _POLL_S: Final = 1.0
 _ACK_S: Final = 2.0

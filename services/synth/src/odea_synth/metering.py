@@ -90,11 +90,10 @@ class Meter:
             voice=request.voice,
             mixed_voices=tuple(part.voice_id for part in mix or ()),
         )
-        asking = asyncio.create_task(self._reserve(message))
         try:
-            found = await asyncio.shield(asking)
+            found = await self._reserve(message)
         except asyncio.CancelledError:
-            self._tasks.start(self._give_back(asking))
+            self._tasks.start(self._give_back(message))
             raise
         if isinstance(found, Hold):
             # Kept alive from here on, for a caller who has it in hand: one that nobody takes must end by its lease.
@@ -200,10 +199,11 @@ class Meter:
             await asyncio.sleep(self._lease_ms / 3000)
             await asyncio.gather(*(self._extend(hold_id) for hold_id in list(self._open)))
 
-    async def _give_back(self, asking: "asyncio.Task[Hold | Failure]") -> None:
-        hold = await asking
-        if isinstance(hold, Hold):
-            await self._release_once(hold.hold_id)
+    async def _give_back(self, message: quota.Reserve) -> None:
+        # Asked again, quota gives the answer that nobody waited for; should the first question come in only after
+        # that, it finds a hold that has ended.
+        if isinstance(await self._reserve(message), Hold):
+            await self._release_once(message.hold_id)
 
     async def _release_once(self, hold_id: str) -> None:
         # Not repeated: when quota is in trouble, every speech that it failed would add to that.
