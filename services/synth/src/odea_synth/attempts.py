@@ -259,3 +259,13 @@ _ORDER: Final = (
     ErrorCode.UPSTREAM_UNAVAILABLE,
     ErrorCode.UPSTREAM_BUSY,
 )
+
+
+def came_upon_failure(interrupted: BaseException) -> bool:
+    """Whether a provider had failed already, and just the tidying up after that was interrupted."""
+    met: BaseException | None = interrupted
+    while met is not None:
+        if isinstance(met, ProviderError | NoAudioError):
+            return True
+        met = met.__cause__ or met.__context__
+    return False

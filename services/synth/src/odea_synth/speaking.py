@@ -30,7 +30,7 @@ from odea_runtime.counting import by_labels
 from odea_runtime.patience import within
 from odea_runtime.streams import CancelledByReceiverError, OutgoingStream, Receiver, Streams
 from odea_synth.announcer import Announcer
-from odea_synth.attempts import NoAudioError, Opener
+from odea_synth.attempts import NoAudioError, Opener, came_upon_failure
 from odea_synth.audio import sample_rate_for
 from odea_synth.metering import Meter
 from odea_synth.opened import Opened
@@ -48,8 +48,9 @@ _FAULT = "fault"
 _BUCKETS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6)
 
 _SPEECHES = Counter("odea_synth_speeches_total", "Speeches, by how they ended", ["provider", "outcome"])
-_FIRST = "odea_synth_first_audio_seconds"
-_FIRST_AUDIO = Histogram(_FIRST, "From request to first audio", ["provider"], buckets=_BUCKETS)
+_FIRST_AUDIO = Histogram(
+    "odea_synth_first_audio_seconds", "From request to first audio", ["provider"], buckets=_BUCKETS
+)
 _speeches = by_labels(_SPEECHES)
 _first_audio = by_labels(_FIRST_AUDIO)
 
@@ -116,11 +117,7 @@ class Speaker:
             raise
         finally:
             if speech:
-                try:
-                    if not speech.stands:
-                        await see_through(self._end(speech))
-                finally:
-                    self._record(speech)
+                await self._conclude(speech)
 
     def close(self) -> None:
         """End the encoder threads."""
@@ -154,7 +151,7 @@ class Speaker:
             await stream.fail(told)
             return _FAILED
         except asyncio.CancelledError as interrupted:
-            if limit.expired or _came_upon_failure(interrupted):
+            if limit.expired or came_upon_failure(interrupted):
                 speech.cut = _FAILED
             raise
         units = speech.units_settled = await self._settle(speech, speech.charge, Outcome.COMPLETED)
@@ -240,6 +237,13 @@ class Speaker:
         log.warning("a speech took too long")
         return failure(ErrorCode.UPSTREAM_TIMEOUT)
 
+    async def _conclude(self, speech: Speech) -> None:
+        try:
+            if not speech.stands:
+                await see_through(self._end(speech))
+        finally:
+            self._record(speech)
+
     async def _end(self, speech: Speech) -> None:
         """End the hold, or take back the charge for a speech that did not arrive."""
         speech.include_unheard()
@@ -288,13 +292,3 @@ class Speaker:
             provider_units=speech.cost_units,
         )
         return await self._meter.write_off(speech.hold, message, charged=speech.units_settled or 0)
-
-
-def _came_upon_failure(interrupted: BaseException) -> bool:
-    """Whether a provider had failed already, and just the tidying up after that was interrupted."""
-    met: BaseException | None = interrupted
-    while met is not None:
-        if isinstance(met, ProviderError | NoAudioError):
-            return True
-        met = met.__cause__ or met.__context__
-    return False
