@@ -131,18 +131,8 @@ class Database:
         Raises:
             StorageUnavailableError: as for `connection`; after this it is unknown whether the commit happened.
         """
-        async with self.connection() as connection:
-            transaction = connection.transaction()
-            await transaction.start()
-            try:
-                yield connection
-            except (TimeoutError, asyncio.CancelledError):
-                # The connection is about to be dropped, and its transaction with it.
-                raise
-            except BaseException:
-                await transaction.rollback()
-                raise
-            await transaction.commit()
+        async with self.connection() as connection, transaction_on(connection):
+            yield connection
 
     async def check(self) -> str | None:
         """For `/readyz`."""
@@ -158,6 +148,22 @@ class Database:
     async def _close_in_time(self, pool: asyncpg.Pool) -> None:
         async with asyncio.timeout(self._settings.database_timeout_s):
             await pool.close()
+
+
+@asynccontextmanager
+async def transaction_on(connection: Connection) -> AsyncGenerator[None]:
+    """A transaction, or a part of the one that is under way, that commits when the block ends well."""
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        yield
+    except (TimeoutError, asyncio.CancelledError):
+        # The connection is about to be dropped, and its transaction with it.
+        raise
+    except BaseException:
+        await transaction.rollback()
+        raise
+    await transaction.commit()
 
 
 @contextmanager

@@ -25,7 +25,11 @@ class TopUpBalance:
 
 @dataclass(slots=True, kw_only=True)
 class Account:
-    """The hot half of an account; see the table `balances`."""
+    """The hot half of an account; see the table `balances`.
+
+    Attributes:
+        version: of the row that it was read from; it is written only if that is still the newest.
+    """
 
     account_id: str
     suspended: bool
@@ -46,6 +50,7 @@ class Account:
     soft_limits_percent: tuple[int, ...] = ()
     crossed_percent: int = 0
     topups: list[TopUpBalance] = field(default_factory=list[TopUpBalance])
+    version: str = ""
 
     def remaining(self, now_us: int) -> int | None:
         """Units that a reserve could still take; `None` if there is no limit."""

@@ -106,7 +106,7 @@ class Book:
     """All that a batch of commands can touch, and what they changed.
 
     Attributes:
-        accounts: by id, locked by the transaction that the decision is part of.
+        accounts: by id; each is written only if nobody else has changed it since it was read.
         holds: the open ones among the holds that the commands name.
         resolutions: how the others ended, the newest for each.
         charges: the entries of settled holds that are to be written off, by hold.

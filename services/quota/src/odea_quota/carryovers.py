@@ -11,11 +11,11 @@ from odea_contracts.audit import AuditAction, AuditDetail
 from odea_contracts.errors import ErrorCode, Failure, failure
 from odea_contracts.plans import Account, AccountReply, CarryOver
 from odea_contracts.quota import CARRIED_OVER
-from odea_quota import columns
 from odea_quota.accounts import Account as HotAccount
 from odea_quota.book import Book
 from odea_quota.journal import Journal
 from odea_quota.reader import NO_ACCOUNT, Reader
+from odea_quota.rows import batch_rows
 from odea_quota.store import account_from
 from odea_runtime.postgres import Connection, Database
 from odea_runtime.repeats import Repeats
@@ -65,11 +65,8 @@ class CarryOvers:
         return reply
 
     async def _save(self, connection: Connection, book: Book, tenant_id: str, now_us: int) -> None:
-        queries, changed = self._queries, list(book.changed.values())
-        await queries.write_batch(connection, closed=[], **columns.balance_columns(changed), **columns.hold_columns([]))
-        await queries.write_entries(connection, now_us=now_us, **columns.entry_columns(book.entries))
-        if book.crossings:
-            await queries.write_events(connection, **columns.crossing_columns(book.crossings, now_us))
+        queries = self._queries
+        await queries.write_batch(connection, **batch_rows(book, now_us))
         # What a key's own account used is a part of what its tenant used, and the days show the tenant's.
         for entry in book.entries:
             if entry.debit == tenant_id:

@@ -1,9 +1,9 @@
 -- Named queries of the quota service. Times cross as Unix milliseconds (`_ms`) or microseconds (`_us`).
 
 -- name: lock_balances(account_ids)
--- The balances that a batch decides on, locked in the order of their ids so that two batches never wait for each other.
+-- Balances, locked in the order of their ids so that two who decide never wait for each other.
 -- account_ids: text[]
-SELECT b.account_id, b.suspended, b."window", b.units_limit, b.requests_per_minute, b.requests_burst, b.in_flight_max,
+SELECT b.account_id, b.xmin::text AS version, b.suspended, b."window", b.units_limit, b.requests_per_minute, b.requests_burst, b.in_flight_max,
     b.text_characters_max, b.models, b.voices, b.soft_limits_percent, b.crossed_percent,
     (extract(epoch FROM b.window_started_at) * 1000)::bigint AS window_started_at_ms,
     (extract(epoch FROM b.window_ends_at) * 1000)::bigint AS window_ends_at_ms, b.used, b.held, b.in_flight,
@@ -17,73 +17,68 @@ FOR UPDATE;
 -- The time of the decision, taken after the locks: within one account, later decisions have later times.
 SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
 
--- name: lock_batch(account_ids, hold_ids, ending_ids, write_off_ids)^
--- All that a batch decides on, locked and read in one look: the balances that it names, or that the holds take from which it
--- may end (which those are never changes, so no lock is needed to find them); the top-ups that may still matter; the open
--- holds that it names, and how the others ended, the newest end for each. Balances are locked in the order of their ids so
--- that two batches never wait for each other. The time is taken after the locks: within one account, later decisions have
--- later times. Ends are remembered for 32 days; only those months' partitions are read.
--- What is read beside the balances is as old as the look, and another replica may have changed it before the lock was had.
--- `current` is false then: whoever opens, extends or ends a hold writes the balances that it takes from, so these are newer
--- under the lock than they were at the look. A new top-up writes none, and counts from the next batch on.
--- account_ids: text[]; hold_ids: uuid[]; ending_ids: uuid[], those that the batch may end; write_off_ids: uuid[], those
--- whose charge it may take back. All but the time and `current` are JSON arrays or null.
-WITH locked AS (
-    SELECT b.account_id, b.suspended, b."window", b.units_limit AS "limit", b.requests_per_minute, b.requests_burst,
-        b.in_flight_max, b.text_characters_max, b.models, b.voices, b.soft_limits_percent, b.crossed_percent,
+-- name: look_batch(hold_ids, account_ids)^
+-- All that a batch decides on, as it is at one moment: the open holds that it names, and how the others ended; the balances
+-- that it names, or that those open holds take from; and their top-ups that may still matter. Ends are remembered for 32
+-- days; only those months' partitions are read.
+-- Nothing is locked. The version of a balance tells `write_batch` whether somebody has decided on that account since, for
+-- whoever opens, extends or ends a hold writes the balances that it takes from, also where their figures stay. A new top-up
+-- writes none, and counts from the next batch on. The time is taken after the look has begun: within one account, later
+-- decisions have later times.
+-- hold_ids: uuid[]; account_ids: text[]. All but the time are JSON arrays or null.
+WITH open AS (
+    SELECT hold_id, account_ids, units, coalesce(topups, '{}') AS topups,
+        (extract(epoch FROM lease_ends_at) * 1000)::bigint AS lease_ends_at_ms,
+        (extract(epoch FROM reserved_at) * 1000)::bigint AS reserved_at_ms, request_id, tenant_id, key_id
+    FROM quota.holds
+    WHERE hold_id = ANY(:hold_ids::uuid[])
+), found AS (
+    SELECT b.account_id, b.xmin AS version, b.suspended, b."window", b.units_limit AS "limit", b.requests_per_minute,
+        b.requests_burst, b.in_flight_max, b.text_characters_max, b.models, b.voices, b.soft_limits_percent, b.crossed_percent,
         (extract(epoch FROM b.window_started_at) * 1000)::bigint AS window_started_at_ms,
         (extract(epoch FROM b.window_ends_at) * 1000)::bigint AS window_ends_at_ms, b.used, b.held, b.in_flight,
-        b.requests_tat_us, b.xmin AS version
+        b.requests_tat_us
     FROM quota.balances AS b
-    WHERE b.account_id = ANY(ARRAY(
-        SELECT unnest(:account_ids::text[])
-        UNION
-        SELECT unnest(h.account_ids) FROM quota.holds AS h WHERE h.hold_id = ANY(:ending_ids::uuid[])
-        UNION
-        SELECT unnest(r.account_ids) FROM quota.resolutions AS r
-        WHERE r.hold_id = ANY(:ending_ids::uuid[]) AND (r.kind = 'expired' OR r.hold_id = ANY(:write_off_ids::uuid[]))
-            AND r.resolved_at > now() - interval '32 days'))
-    ORDER BY b.account_id
-    FOR UPDATE
+    WHERE b.account_id = ANY(:account_ids::text[] || ARRAY(SELECT unnest(account_ids) FROM open))
 )
-SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us, l.balances, l.current, (
+SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us, (
+    SELECT json_agg(found) FROM found
+)::text AS balances, (
     SELECT json_agg(t) FROM (
         SELECT topup_id, account_id, units_left, units_held, (extract(epoch FROM expires_at) * 1000)::bigint AS expires_at_ms
         FROM quota.topups
-        WHERE account_id = ANY(ARRAY(SELECT account_id FROM locked))
+        WHERE account_id = ANY(ARRAY(SELECT account_id FROM found))
             AND (units_held > 0 OR units_left > 0 AND expires_at > clock_timestamp())
     ) AS t
 )::text AS topups, (
-    SELECT json_agg(h) FROM (
-        SELECT hold_id, account_ids, units, coalesce(topups, '{}') AS topups,
-            (extract(epoch FROM lease_ends_at) * 1000)::bigint AS lease_ends_at_ms,
-            (extract(epoch FROM reserved_at) * 1000)::bigint AS reserved_at_ms, request_id, tenant_id, key_id
-        FROM quota.holds
-        WHERE hold_id = ANY(:hold_ids::uuid[])
-    ) AS h
+    SELECT json_agg(open) FROM open
 )::text AS holds, (
-    SELECT json_agg(r) FROM (
-        SELECT DISTINCT ON (hold_id) hold_id, kind, late, account_ids, units_held, units_settled,
+    SELECT json_agg(r ORDER BY r.late, r.resolved_at_us) FROM (
+        SELECT hold_id, kind, late, account_ids, units_held, units_settled,
             (extract(epoch FROM resolved_at) * 1000000)::bigint AS resolved_at_us,
             (extract(epoch FROM reserved_at) * 1000)::bigint AS reserved_at_ms, request_id, tenant_id, key_id
         FROM quota.resolutions
-        WHERE hold_id = ANY(ARRAY(
-                SELECT unnest(:hold_ids::uuid[])
-                EXCEPT SELECT hold_id FROM quota.holds WHERE hold_id = ANY(:hold_ids::uuid[])))
-            AND resolved_at > now() - interval '32 days'
-        ORDER BY hold_id, late DESC, resolved_at DESC
+        WHERE hold_id = ANY(:hold_ids::uuid[]) AND resolved_at > now() - interval '32 days'
     ) AS r
-)::text AS resolutions
-FROM (
-    SELECT json_agg(locked)::text AS balances, coalesce(bool_and(locked.version = (
-        SELECT b.xmin FROM quota.balances AS b WHERE b.account_id = locked.account_id)), true) AS current
-    FROM locked
-) AS l;
+)::text AS resolutions;
 
--- name: write_batch(account_ids, used, held, in_flight, requests_tat_us, crossed_percent, window_started_at_ms, window_ends_at_ms, closed, hold_ids, accounts, units, topups, lease_ends_at_ms, reserved_at_ms, request_ids, tenant_ids, key_ids)!
--- What a batch made of balances, the holds that it ended, which leave the hot table, and those that it opened.
--- closed: uuid[]; accounts: each new hold's account ids, separated by commas (ids have none); topups: JSON or null
-WITH written AS (
+-- name: write_batch(balances, topups, opened, extended, closed, ended, entries, events, now_us)!
+-- All that a batch decided, or nothing and a serialization failure if a balance is not of the version any more that it was
+-- decided on. Balances are locked in the order of their ids so that two batches never wait for each other.
+-- balances, topups: what became of them; opened, extended: holds; closed: uuid[], holds that leave the hot table;
+-- ended: usage records, which the days' usage counts as well; entries: double entries; events: for the outbox. All but
+-- `closed` are JSON arrays. How many elements these have is not known when a plan is made, and those that are to be found by
+-- their ids are named in an array too: otherwise it would read all of a table.
+WITH n AS (
+    SELECT * FROM json_to_recordset(:balances::json) AS n (account_id text, version xid, used bigint, held bigint,
+        in_flight integer, requests_tat_us bigint, crossed_percent smallint, window_started_at_ms bigint,
+        window_ends_at_ms bigint)
+), locked AS (
+    SELECT n.* FROM n JOIN quota.balances AS b ON b.account_id = n.account_id AND b.xmin = n.version
+    WHERE b.account_id = ANY(ARRAY(SELECT account_id FROM n))
+    ORDER BY b.account_id
+    FOR UPDATE OF b
+), balanced AS (
     UPDATE quota.balances AS b
     SET used = n.used, held = n.held, in_flight = n.in_flight, requests_tat_us = n.requests_tat_us,
         -- Where a limit was lowered below what was in use, the ceiling comes down with the use and never goes up.
@@ -91,61 +86,59 @@ WITH written AS (
             ELSE greatest(b.units_limit, least(b.units_ceiling, n.used + n.held)) END,
         crossed_percent = n.crossed_percent, window_started_at = to_timestamp(n.window_started_at_ms / 1000.0),
         window_ends_at = to_timestamp(n.window_ends_at_ms / 1000.0)
-    FROM unnest(:account_ids::text[], :used::bigint[], :held::bigint[], :in_flight::integer[], :requests_tat_us::bigint[],
-        :crossed_percent::smallint[], :window_started_at_ms::bigint[], :window_ends_at_ms::bigint[])
-        AS n (account_id, used, held, in_flight, requests_tat_us, crossed_percent, window_started_at_ms, window_ends_at_ms)
+    FROM locked AS n
     WHERE b.account_id = n.account_id
-), ended AS (
+    RETURNING b.account_id
+), topups AS (
+    SELECT * FROM json_to_recordset(:topups::json) AS n (topup_id uuid, units_left bigint, units_held bigint)
+), topped AS (
+    UPDATE quota.topups AS t SET units_left = n.units_left, units_held = n.units_held
+    FROM topups AS n
+    WHERE t.topup_id = n.topup_id AND t.topup_id = ANY(ARRAY(SELECT topup_id FROM topups))
+), extended AS (
+    SELECT * FROM json_to_recordset(:extended::json) AS n (hold_id uuid, lease_ends_at_ms bigint, units bigint, topups jsonb)
+), prolonged AS (
+    UPDATE quota.holds AS h
+    SET lease_ends_at = to_timestamp(n.lease_ends_at_ms / 1000.0), units = n.units, topups = nullif(n.topups, '{}')
+    FROM extended AS n
+    WHERE h.hold_id = n.hold_id AND h.hold_id = ANY(ARRAY(SELECT hold_id FROM extended))
+), left_over AS (
     DELETE FROM quota.holds WHERE hold_id = ANY(:closed::uuid[])
-)
-INSERT INTO quota.holds (hold_id, account_ids, units, topups, lease_ends_at, reserved_at, request_id, tenant_id, key_id)
-SELECT n.hold_id, string_to_array(n.accounts, ','), n.units, n.topups::jsonb, to_timestamp(n.lease_ends_at_ms / 1000.0),
-    to_timestamp(n.reserved_at_ms / 1000.0), n.request_id, n.tenant_id, n.key_id
-FROM unnest(:hold_ids::uuid[], :accounts::text[], :units::bigint[], :topups::text[], :lease_ends_at_ms::bigint[],
-    :reserved_at_ms::bigint[], :request_ids::text[], :tenant_ids::text[], :key_ids::text[])
-    AS n (hold_id, accounts, units, topups, lease_ends_at_ms, reserved_at_ms, request_id, tenant_id, key_id);
-
--- name: extend_holds(hold_ids, lease_ends_at_ms, units, topups)!
--- Later ends of leases, and what is held now. `topups` is JSON or null.
-UPDATE quota.holds AS h
-SET lease_ends_at = to_timestamp(n.lease_ends_at_ms / 1000.0), units = n.units, topups = n.topups::jsonb
-FROM unnest(:hold_ids::uuid[], :lease_ends_at_ms::bigint[], :units::bigint[], :topups::text[])
-    AS n (hold_id, lease_ends_at_ms, units, topups)
-WHERE h.hold_id = n.hold_id;
-
--- name: record_batch(hold_ids, kinds, late, accounts, units_held, units_settled, outcomes, providers, models, voices, provider_units, reserved_at_ms, request_ids, tenant_ids, key_ids, subjects, event_ids, bodies, now_us, cause_ids, debits, credits, entry_units, usage_tenant_ids, usage_key_ids, usage_units, usage_requests)!
--- The usage records of a batch with an event for each, its double entries, and what it adds to the days' usage, one
--- element for each tenant and key.
-WITH n AS (
-    SELECT * FROM unnest(:hold_ids::uuid[], :kinds::text[], :late::boolean[], :accounts::text[], :units_held::bigint[],
-        :units_settled::bigint[], :outcomes::text[], :providers::text[], :models::text[], :voices::text[],
-        :provider_units::bigint[], :reserved_at_ms::bigint[], :request_ids::text[], :tenant_ids::text[], :key_ids::text[],
-        :subjects::text[], :event_ids::uuid[], :bodies::bytea[])
-        AS n (hold_id, kind, late, accounts, units_held, units_settled, outcome, provider, model, voice, provider_units,
-            reserved_at_ms, request_id, tenant_id, key_id, subject, event_id, body)
-), written AS (
+), held AS (
+    INSERT INTO quota.holds (hold_id, account_ids, units, topups, lease_ends_at, reserved_at, request_id, tenant_id, key_id)
+    SELECT hold_id, account_ids, units, nullif(topups, '{}'), to_timestamp(lease_ends_at_ms / 1000.0),
+        to_timestamp(reserved_at_ms / 1000.0), request_id, tenant_id, key_id
+    FROM json_to_recordset(:opened::json) AS n (hold_id uuid, account_ids text[], units bigint, topups jsonb,
+        lease_ends_at_ms bigint, reserved_at_ms bigint, request_id text, tenant_id text, key_id text)
+), ended AS (
+    SELECT * FROM json_to_recordset(:ended::json) AS n (hold_id uuid, kind text, late boolean, account_ids text[],
+        units_held bigint, units_settled bigint, outcome text, provider text, model text, voice text, provider_units bigint,
+        reserved_at_ms bigint, request_id text, tenant_id text, key_id text)
+), recorded AS (
     INSERT INTO quota.resolutions (resolved_at, hold_id, kind, late, account_ids, units_held, units_settled, outcome,
         provider, model, voice, provider_units, reserved_at, request_id, tenant_id, key_id)
-    SELECT to_timestamp(:now_us / 1000000.0), hold_id, kind, late, string_to_array(accounts, ','), units_held,
-        units_settled, outcome, provider, model, voice, provider_units, to_timestamp(reserved_at_ms / 1000.0), request_id,
-        tenant_id, key_id
-    FROM n
-), entered AS (
-    INSERT INTO quota.entries (at, cause_id, debit, credit, units)
-    SELECT to_timestamp(:now_us / 1000000.0), e.*
-    FROM unnest(:cause_ids::uuid[], :debits::text[], :credits::text[], :entry_units::bigint[])
-        AS e (cause_id, debit, credit, units)
+    SELECT to_timestamp(:now_us / 1000000.0), hold_id, kind, late, account_ids, units_held, units_settled, outcome, provider,
+        model, voice, provider_units, to_timestamp(reserved_at_ms / 1000.0), request_id, tenant_id, key_id
+    FROM ended
 ), counted AS (
     INSERT INTO quota.usage_days AS u (tenant_id, day, key_id, units, requests)
-    SELECT d.tenant_id, (to_timestamp(:now_us / 1000000.0) AT TIME ZONE 'UTC')::date, d.key_id, d.units, d.requests
-    FROM unnest(:usage_tenant_ids::text[], :usage_key_ids::text[], :usage_units::bigint[], :usage_requests::bigint[])
-        AS d (tenant_id, key_id, units, requests)
-    ORDER BY 1, 2, 3
+    SELECT tenant_id, (to_timestamp(:now_us / 1000000.0) AT TIME ZONE 'UTC')::date, key_id, sum(units_settled), count(*)
+    FROM ended
+    WHERE kind = 'settled'
+    GROUP BY tenant_id, key_id
+    ORDER BY tenant_id, key_id
     ON CONFLICT (tenant_id, day, key_id)
     DO UPDATE SET units = u.units + excluded.units, requests = u.requests + excluded.requests
+), entered AS (
+    INSERT INTO quota.entries (at, cause_id, debit, credit, units)
+    SELECT to_timestamp(:now_us / 1000000.0), n.*
+    FROM json_to_recordset(:entries::json) AS n (cause_id uuid, debit text, credit text, units bigint)
+), told AS (
+    INSERT INTO quota.outbox (subject, event_id, source, body)
+    SELECT subject, event_id, 'odea/quota', convert_to(body::text, 'UTF8')
+    FROM json_to_recordset(:events::json) AS n (subject text, event_id uuid, body json)
 )
-INSERT INTO quota.outbox (subject, event_id, source, body)
-SELECT subject, event_id, 'odea/quota', body FROM n;
+SELECT quota.require((SELECT count(*) FROM balanced) = json_array_length(:balances::json));
 
 -- name: find_reversals(hold_ids)
 -- What was taken back of holds that had been settled.
@@ -167,30 +160,26 @@ FROM quota.topups AS t
 WHERE t.topup_id IN (SELECT substr(e.debit, 7)::uuid FROM quota.entries AS e
     WHERE e.cause_id = ANY(:hold_ids::uuid[]) AND e.at > now() - interval '32 days' AND e.debit LIKE 'topup:%');
 
--- name: write_reversals(hold_ids, charged_at_us, accounts, units, request_ids, tenant_ids, key_ids, subjects, event_ids, bodies, now_us)!
--- Charges that were taken back; the days on which they were used know them no more. With an event for each.
+-- name: write_reversals(reversals, now_us)!
+-- Charges that were taken back; the days on which they were used know them no more.
+-- reversals: JSON array
 WITH n AS (
-    SELECT * FROM unnest(:hold_ids::uuid[], :charged_at_us::bigint[], :accounts::text[], :units::bigint[],
-        :request_ids::text[], :tenant_ids::text[], :key_ids::text[], :subjects::text[], :event_ids::uuid[],
-        :bodies::bytea[])
-        AS n (hold_id, charged_at_us, accounts, units, request_id, tenant_id, key_id, subject, event_id, body)
+    SELECT * FROM json_to_recordset(:reversals::json) AS n (hold_id uuid, charged_at_us bigint, account_ids text[],
+        units bigint, request_id text, tenant_id text, key_id text)
 ), written AS (
     INSERT INTO quota.reversals (hold_id, reversed_at, charged_at, account_ids, units, request_id, tenant_id, key_id)
     -- The clock may have been set back since, by another server that has taken over.
     SELECT hold_id, greatest(to_timestamp(:now_us / 1000000.0), to_timestamp(charged_at_us / 1000000.0)),
-        to_timestamp(charged_at_us / 1000000.0), string_to_array(accounts, ','), units, request_id, tenant_id, key_id
+        to_timestamp(charged_at_us / 1000000.0), account_ids, units, request_id, tenant_id, key_id
     FROM n
-), taken_back AS (
-    UPDATE quota.usage_days AS u SET units = u.units - d.units
-    FROM (
-        SELECT tenant_id, (to_timestamp(charged_at_us / 1000000.0) AT TIME ZONE 'UTC')::date AS day, key_id,
-            sum(units) AS units
-        FROM n GROUP BY 1, 2, 3
-    ) AS d
-    WHERE (u.tenant_id, u.day, u.key_id) = (d.tenant_id, d.day, d.key_id)
 )
-INSERT INTO quota.outbox (subject, event_id, source, body)
-SELECT subject, event_id, 'odea/quota', body FROM n;
+UPDATE quota.usage_days AS u SET units = u.units - d.units
+FROM (
+    SELECT tenant_id, (to_timestamp(charged_at_us / 1000000.0) AT TIME ZONE 'UTC')::date AS day, key_id,
+        sum(units) AS units
+    FROM n GROUP BY 1, 2, 3
+) AS d
+WHERE (u.tenant_id, u.day, u.key_id) = (d.tenant_id, d.day, d.key_id);
 
 -- name: find_overdue(limit)
 -- Open holds whose lease has ended, the oldest first.
@@ -340,24 +329,12 @@ FROM quota.topups
 WHERE account_id = ANY(:account_ids::text[])
     AND (units_held > 0 OR units_left > 0 AND expires_at > clock_timestamp());
 
--- name: write_topups(topup_ids, units_left, units_held)!
--- What a batch made of top-ups.
-UPDATE quota.topups AS t
-SET units_left = n.units_left, units_held = n.units_held
-FROM unnest(:topup_ids::uuid[], :units_left::bigint[], :units_held::bigint[]) AS n (topup_id, units_left, units_held)
-WHERE t.topup_id = n.topup_id;
-
--- name: write_entries(now_us, cause_ids, debits, credits, entry_units)!
+-- name: write_entries(now_us, entries)!
 -- Double entries.
+-- entries: JSON array
 INSERT INTO quota.entries (at, cause_id, debit, credit, units)
 SELECT to_timestamp(:now_us / 1000000.0), n.*
-FROM unnest(:cause_ids::uuid[], :debits::text[], :credits::text[], :entry_units::bigint[]) AS n (cause_id, debit, credit, units);
-
--- name: write_events(subjects, event_ids, bodies)!
--- Events beside those of resolutions.
-INSERT INTO quota.outbox (subject, event_id, source, body)
-SELECT n.subject, n.event_id, 'odea/quota', n.body
-FROM unnest(:subjects::text[], :event_ids::uuid[], :bodies::bytea[]) AS n (subject, event_id, body);
+FROM json_to_recordset(:entries::json) AS n (cause_id uuid, debit text, credit text, units bigint);
 
 -- name: read_usage_days(tenant_id, first_day, days, key_id, limit)
 -- A tenant's usage day by day and key by key.

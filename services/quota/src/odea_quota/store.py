@@ -1,23 +1,30 @@
-"""Rows to structs and back. One batch is one transaction; decisions are the ledger's, not made here."""
+"""Rows to structs and back. One batch is one write; decisions are the ledger's, not made here."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any, Final
 
 import asyncpg
 import msgspec
 from msgspec import Struct
+from prometheus_client import Counter
 
 from odea_contracts.quota import Reserve, Window
 from odea_contracts.writeoffs import WriteOff
-from odea_quota import columns
 from odea_quota.accounts import Account, TopUpBalance
 from odea_quota.book import Book, Entry, Expire, Hold, Kind, Resolution
 from odea_quota.ledger import Answer, Command, decide
-from odea_runtime.postgres import Connection, Database
+from odea_quota.rows import batch_rows, reversal_rows
+from odea_runtime.postgres import Connection, Database, transaction_on
+
+_OVERTAKEN = Counter("odea_quota_overtaken_total", "Batches that were decided again, since another was faster")
 
 
 class HoldStore:
     """Holds and balances in PostgreSQL.
+
+    A batch is decided on a look that locks nothing, and written by one statement that refuses if a balance has changed
+    since. Whoever is overtaken so by another replica takes the locks first, and decides again. So a replica that has
+    its accounts for itself, as one nearly always has, waits for the database twice.
 
     Args:
         database: where they are.
@@ -30,7 +37,7 @@ class HoldStore:
         self._queries = database.queries
 
     async def apply(self, commands: Sequence[Command]) -> list[Answer]:
-        """Decide and write a batch in one transaction: all of its answers are durable, or an error and none is.
+        """Decide and write a batch: all of its answers are durable, or an error and none is.
 
         Raises:
             StorageUnavailableError: it is unknown whether the batch was written.
@@ -40,24 +47,35 @@ class HoldStore:
         names: set[str] = set()
         while True:
             try:
-                return await self._apply(commands, names)
-            except _LateAccountsError as late:
-                # Locked after the others they could stand before one of them, and another replica wait for us while we
-                # wait for it. So all locks are given back, and taken in order together with these.
-                names |= late.names
+                async with self._database.connection() as connection:
+                    if not names:
+                        return await self._apply(connection, commands)
+                    async with transaction_on(connection):
+                        return await self._apply_locked(connection, commands, names)
+            except _OvertakenError as overtaken:
+                _OVERTAKEN.inc()
+                names |= overtaken.names
 
-    async def _apply(self, commands: Sequence[Command], names: set[str]) -> list[Answer]:
-        async with self._database.transaction() as connection:
-            book = Book(accounts={}, holds={}, resolutions={}, write_off_us=self._write_off_us)
-            write_offs = {command.hold_id for command in commands if isinstance(command, WriteOff)}
-            now_us = await self._lock(connection, book, commands, names, write_offs)
-            if late := _accounts_wanted(book, write_offs) - book.accounts.keys() - names:
-                # Of a hold that another replica opened since the first look.
-                raise _LateAccountsError(late)
-            if write_offs:
-                await self._load_charges(connection, book, write_offs)
-            answers = [decide(book, command, now_us) for command in commands]
-            await self._save(connection, book, now_us)
+    async def _apply(self, connection: Connection, commands: Sequence[Command]) -> list[Answer]:
+        book, now_us = await self._look(connection, commands)
+        answers = [decide(book, command, now_us) for command in commands]
+        try:
+            await self._write(connection, book, now_us)
+        except asyncpg.SerializationError:
+            raise _OvertakenError(set(book.accounts)) from None
+        return answers
+
+    async def _apply_locked(self, connection: Connection, commands: Sequence[Command], names: set[str]) -> list[Answer]:
+        """The same behind the locks of accounts, which nobody else can change by then."""
+        async for _ in self._queries.lock_balances(connection, account_ids=list(names)):
+            pass
+        book, now_us = await self._look(connection, commands, names)
+        if book.accounts.keys() - names:
+            # Of a hold that another replica has opened since. Locked after the others they could stand before one of
+            # them, and another replica wait for us while we wait for it. So all are taken anew, in order.
+            raise _OvertakenError(set(book.accounts))
+        answers = [decide(book, command, now_us) for command in commands]
+        await self._write(connection, book, now_us)
         return answers
 
     async def overdue(self, limit: int) -> list[Expire]:
@@ -80,29 +98,25 @@ class HoldStore:
         async with self._database.connection() as connection:
             await self._queries.ensure_partitions(connection)
 
-    async def _lock(
-        self, connection: Connection, book: Book, commands: Sequence[Command], names: set[str], write_offs: set[str]
-    ) -> int:
-        """Lock the accounts of a batch and read all that it names; the time of the decision."""
+    async def _look(
+        self, connection: Connection, commands: Sequence[Command], names: Set[str] = frozenset()
+    ) -> tuple[Book, int]:
+        """All that a batch names or may touch, and the accounts `names`; with the time of the decision."""
         wanted = names | {name for command in commands if isinstance(command, Reserve) for name in command.accounts}
-        ending = [command.hold_id for command in commands if not isinstance(command, Reserve)]
-        asked = {"hold_ids": [command.hold_id for command in commands], "write_off_ids": list(write_offs)}
-        lock = self._queries.lock_batch
-        row = await lock(connection, account_ids=list(wanted), ending_ids=ending, **asked)
-        _fill(book, row)
-        if not row["current"] or any(name not in book.holds and name not in book.resolutions for name in ending):
-            # Another replica changed an account while this one waited for it, and with it what was read beside it; or
-            # it has only now opened a hold that is asked for. The same accounts are read again, which nobody can change
-            # any more; one that is missing could only be locked out of order.
-            row = await lock(connection, account_ids=list(book.accounts), ending_ids=[], **asked)
-            _fill(book, row)
+        write_offs = {command.hold_id for command in commands if isinstance(command, WriteOff)}
+        hold_ids = [command.hold_id for command in commands]
+        row = await self._queries.look_batch(connection, account_ids=list(wanted), hold_ids=hold_ids)
+        book = _book(row, self._write_off_us)
+        if missing := _accounts_of_ended(book, write_offs) - book.accounts.keys() - names:
+            return await self._look(connection, commands, wanted | missing)
         if charged := [hold_id for hold_id, ended in book.resolutions.items() if ended.units]:
             # Only for whoever asks again, so not a part of every batch.
             async for reversal in self._queries.find_reversals(connection, hold_ids=charged):
                 ended = book.resolutions[reversal["hold_id"]]
                 ended.units, ended.taken_back = ended.units - reversal["units"], reversal["units"]
-        now_us: int = row["now_us"]
-        return now_us
+        if write_offs:
+            await self._load_charges(connection, book, write_offs)
+        return book, row["now_us"]
 
     async def _load_charges(self, connection: Connection, book: Book, hold_ids: set[str]) -> None:
         """What is to be taken back, and the top-ups that it came from; those that are used up are not loaded else."""
@@ -120,51 +134,29 @@ class HoldStore:
             if all(one.topup_id != topup.topup_id for one in known):
                 known.append(topup)
 
-    async def _save(self, connection: Connection, book: Book, now_us: int) -> None:
-        queries = self._queries
-        if book.changed:
-            await queries.write_batch(
-                connection,
-                closed=list(book.closed),
-                **columns.balance_columns(list(book.changed.values())),
-                **columns.hold_columns(list(book.opened.values())),
-            )
-        if book.changed_topups:
-            await queries.write_topups(connection, **columns.topup_columns(list(book.changed_topups.values())))
-        extended = [hold for hold_id, hold in book.extended.items() if hold_id not in book.opened]
-        if extended:
-            await queries.extend_holds(
-                connection,
-                hold_ids=[hold.hold_id for hold in extended],
-                lease_ends_at_ms=[hold.lease_ends_at_ms for hold in extended],
-                units=[hold.units for hold in extended],
-                topups=columns.topups_column(extended),
-            )
-        if book.resolved or book.entries:
-            await queries.record_batch(
-                connection,
-                now_us=now_us,
-                **columns.resolution_columns(book.resolved, now_us),
-                **columns.entry_columns(book.entries),
-                **columns.usage_columns(book.resolved),
-            )
-        if book.reversals:
-            reversals = columns.reversal_columns(book.reversals, now_us)
-            await queries.write_reversals(connection, now_us=now_us, **reversals)
-        if book.crossings:
-            await queries.write_events(connection, **columns.crossing_columns(book.crossings, now_us))
+    async def _write(self, connection: Connection, book: Book, now_us: int) -> None:
+        if not book.changed:
+            return
+        rows = batch_rows(book, now_us)
+        if not book.reversals:
+            await self._queries.write_batch(connection, **rows)
+            return
+        # A day's usage can't be changed twice in one statement.
+        async with transaction_on(connection):
+            await self._queries.write_batch(connection, **rows)
+            await self._queries.write_reversals(connection, reversals=reversal_rows(book.reversals), now_us=now_us)
 
 
-class _LateAccountsError(Exception):
-    """A batch would change accounts that it has not locked; nothing was decided."""
+class _OvertakenError(Exception):
+    """Another replica decided on these accounts, or some of them, meanwhile; nothing was written."""
 
     def __init__(self, names: set[str]) -> None:
-        super().__init__(f"{len(names)} accounts are not locked")
+        super().__init__(f"{len(names)} accounts are to be locked")
         self.names = names
 
 
 class _Ended(Struct, gc=False):
-    """A hold's end as `lock_batch` tells it."""
+    """A hold's end as `look_batch` tells it."""
 
     hold_id: str
     kind: Kind
@@ -201,24 +193,27 @@ _HOLDS: Final = msgspec.json.Decoder(list[Hold])
 _ENDED: Final = msgspec.json.Decoder(list[_Ended])
 
 
-def _fill(book: Book, row: asyncpg.Record) -> None:
-    """Put into a book what `lock_batch` found."""
-    book.accounts = {account.account_id: account for account in _BALANCES.decode(row["balances"] or "[]")}
+def _book(row: asyncpg.Record, write_off_us: int) -> Book:
+    """What `look_batch` found."""
+    accounts = {account.account_id: account for account in _BALANCES.decode(row["balances"] or "[]")}
     for topup in _TOPUPS.decode(row["topups"] or "[]"):
-        book.accounts[topup.account_id].topups.append(topup)
-    book.holds = {hold.hold_id: hold for hold in _HOLDS.decode(row["holds"] or "[]")}
-    book.resolutions = {ended.hold_id: ended.resolution() for ended in _ENDED.decode(row["resolutions"] or "[]")}
+        accounts[topup.account_id].topups.append(topup)
+    return Book(
+        accounts=accounts,
+        holds={hold.hold_id: hold for hold in _HOLDS.decode(row["holds"] or "[]")},
+        resolutions={ended.hold_id: ended.resolution() for ended in _ENDED.decode(row["resolutions"] or "[]")},
+        write_off_us=write_off_us,
+    )
 
 
-def _accounts_wanted(book: Book, write_offs: set[str]) -> set[str]:
-    """Accounts that a decision on these holds may change.
-
-    An expired hold's too, since it may be settled late, and those of any that is to be written off.
-    """
-    ended = [
-        ended.hold for hold_id, ended in book.resolutions.items() if ended.kind is Kind.EXPIRED or hold_id in write_offs
-    ]
-    return {name for hold in [*book.holds.values(), *ended] for name in hold.account_ids}
+def _accounts_of_ended(book: Book, write_offs: set[str]) -> set[str]:
+    """Accounts that a decision on ended holds may change: expired ones, that are settled late, and written-off ones."""
+    return {
+        name
+        for hold_id, ended in book.resolutions.items()
+        if ended.kind is Kind.EXPIRED or hold_id in write_offs
+        for name in ended.hold.account_ids
+    }
 
 
 async def attach_topups(
@@ -241,6 +236,7 @@ def account_from(row: asyncpg.Record) -> Account:
     """The hot half of an account from its row."""
     return Account(
         account_id=row["account_id"],
+        version=row.get("version", ""),
         suspended=row["suspended"],
         window=Window(row["window"]),
         limit=row["units_limit"],

@@ -1,15 +1,5 @@
 -- Named queries of the quota service. Times cross as Unix milliseconds (`_ms`) or microseconds (`_us`).
 
--- name: find_hold_accounts(hold_ids, write_off_ids)
--- Which accounts holds take from that may yet change: open ones, expired ones, and any that is to be written off. These
--- never change, so no lock is needed.
--- hold_ids: uuid[]; write_off_ids: uuid[]
-SELECT DISTINCT unnest(account_ids) AS account_id FROM quota.holds WHERE hold_id = ANY(:hold_ids::uuid[])
-UNION
-SELECT unnest(account_ids) FROM quota.resolutions
-WHERE hold_id = ANY(:hold_ids::uuid[]) AND (kind = 'expired' OR hold_id = ANY(:write_off_ids::uuid[]))
-    AND resolved_at > now() - interval '32 days';
-
 -- name: lock_balances(account_ids)
 -- The balances that a batch decides on, locked in the order of their ids so that two batches never wait for each other.
 -- account_ids: text[]
@@ -27,17 +17,40 @@ FOR UPDATE;
 -- The time of the decision, taken after the locks: within one account, later decisions have later times.
 SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
 
--- name: read_batch(account_ids, hold_ids)^
--- What a batch decides on besides balances, in one look after these are locked: the time, the top-ups that may still
--- matter, the open holds that it names and how the others ended, the newest end for each. Ends are remembered for 32 days;
--- only those months' partitions are read. All but the time are JSON arrays or null. Within one account, later decisions
--- have later times.
--- account_ids: text[]; hold_ids: uuid[]
-SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us, (
+-- name: lock_batch(account_ids, hold_ids, ending_ids, write_off_ids)^
+-- All that a batch decides on, locked and read in one look: the balances that it names, or that the holds take from which it
+-- may end (which those are never changes, so no lock is needed to find them); the top-ups that may still matter; the open
+-- holds that it names, and how the others ended, the newest end for each. Balances are locked in the order of their ids so
+-- that two batches never wait for each other. The time is taken after the locks: within one account, later decisions have
+-- later times. Ends are remembered for 32 days; only those months' partitions are read.
+-- What is read beside the balances is as old as the look, and another replica may have changed it before the lock was had.
+-- `current` is false then: whoever opens, extends or ends a hold writes the balances that it takes from, so these are newer
+-- under the lock than they were at the look. A new top-up writes none, and counts from the next batch on.
+-- account_ids: text[]; hold_ids: uuid[]; ending_ids: uuid[], those that the batch may end; write_off_ids: uuid[], those
+-- whose charge it may take back. All but the time and `current` are JSON arrays or null.
+WITH locked AS (
+    SELECT b.account_id, b.suspended, b."window", b.units_limit AS "limit", b.requests_per_minute, b.requests_burst,
+        b.in_flight_max, b.text_characters_max, b.models, b.voices, b.soft_limits_percent, b.crossed_percent,
+        (extract(epoch FROM b.window_started_at) * 1000)::bigint AS window_started_at_ms,
+        (extract(epoch FROM b.window_ends_at) * 1000)::bigint AS window_ends_at_ms, b.used, b.held, b.in_flight,
+        b.requests_tat_us, b.xmin AS version
+    FROM quota.balances AS b
+    WHERE b.account_id = ANY(ARRAY(
+        SELECT unnest(:account_ids::text[])
+        UNION
+        SELECT unnest(h.account_ids) FROM quota.holds AS h WHERE h.hold_id = ANY(:ending_ids::uuid[])
+        UNION
+        SELECT unnest(r.account_ids) FROM quota.resolutions AS r
+        WHERE r.hold_id = ANY(:ending_ids::uuid[]) AND (r.kind = 'expired' OR r.hold_id = ANY(:write_off_ids::uuid[]))
+            AND r.resolved_at > now() - interval '32 days'))
+    ORDER BY b.account_id
+    FOR UPDATE
+)
+SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us, l.balances, l.current, (
     SELECT json_agg(t) FROM (
         SELECT topup_id, account_id, units_left, units_held, (extract(epoch FROM expires_at) * 1000)::bigint AS expires_at_ms
         FROM quota.topups
-        WHERE account_id = ANY(:account_ids::text[])
+        WHERE account_id = ANY(ARRAY(SELECT account_id FROM locked))
             AND (units_held > 0 OR units_left > 0 AND expires_at > clock_timestamp())
     ) AS t
 )::text AS topups, (
@@ -60,7 +73,12 @@ SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us, (
             AND resolved_at > now() - interval '32 days'
         ORDER BY hold_id, late DESC, resolved_at DESC
     ) AS r
-)::text AS resolutions;
+)::text AS resolutions
+FROM (
+    SELECT json_agg(locked)::text AS balances, coalesce(bool_and(locked.version = (
+        SELECT b.xmin FROM quota.balances AS b WHERE b.account_id = locked.account_id)), true) AS current
+    FROM locked
+) AS l;
 
 -- name: write_batch(account_ids, used, held, in_flight, requests_tat_us, crossed_percent, window_started_at_ms, window_ends_at_ms, closed, hold_ids, accounts, units, topups, lease_ends_at_ms, reserved_at_ms, request_ids, tenant_ids, key_ids)!
 -- What a batch made of balances, the holds that it ended, which leave the hot table, and those that it opened.
@@ -304,8 +322,9 @@ SELECT opened.account_id, p."window", p.units, p.units, p.requests_per_minute, p
 FROM opened JOIN quota.plans AS p ON p.name = opened.plan;
 
 -- name: lock_account(account_id)^
--- Whose an account is and under which plan. Changes of it wait here for each other.
-SELECT tenant_id, plan FROM quota.accounts WHERE account_id = :account_id FOR UPDATE;
+-- Whose an account is and under which plan. Changes of it wait here for each other; rows that refer to it, such as a
+-- top-up that has its balance already, do not.
+SELECT tenant_id, plan FROM quota.accounts WHERE account_id = :account_id FOR NO KEY UPDATE;
 
 -- name: move_account(account_id, plan, overrides)!
 -- Put an account under another plan and, unless null, give it other overrides; no row if it has them already.
@@ -364,6 +383,23 @@ ON CONFLICT (topup_id) DO NOTHING;
 -- Whether a top-up is what a repeated command says.
 SELECT account_id = :account_id AND units = :units AND expires_at = to_timestamp(:expires_at_ms / 1000.0)
 FROM quota.topups WHERE topup_id = :topup_id::uuid;
+
+-- name: add_carryover(carryover_id, account_id, tenant_id, units, now_us)$
+-- True if no usage was carried over under this id before; else nothing.
+INSERT INTO quota.carryovers (carryover_id, account_id, tenant_id, units, carried_at)
+VALUES (:carryover_id::uuid, :account_id, :tenant_id, :units, to_timestamp(:now_us / 1000000.0))
+ON CONFLICT (carryover_id) DO NOTHING
+RETURNING true;
+
+-- name: is_same_carryover(carryover_id, account_id, units)$
+-- Whether a carry-over is what a repeated command says.
+SELECT account_id = :account_id AND units = :units FROM quota.carryovers WHERE carryover_id = :carryover_id::uuid;
+
+-- name: add_usage(tenant_id, now_us, key_id, units)!
+-- Add to a day's usage what no request of that day used.
+INSERT INTO quota.usage_days AS u (tenant_id, day, key_id, units, requests)
+VALUES (:tenant_id, (to_timestamp(:now_us / 1000000.0) AT TIME ZONE 'UTC')::date, :key_id, :units, 0)
+ON CONFLICT (tenant_id, day, key_id) DO UPDATE SET units = u.units + excluded.units;
 
 -- name: audit_balances()
 -- Accounts whose stored balance differs from what open holds and the ledger say, or exceeds its ceiling.
@@ -447,6 +483,16 @@ WHERE (coalesce(s.units, 0), coalesce(s.key_units, 0), coalesce(v.units, 0), coa
     OR coalesce(v.units, 0) NOT IN (0, coalesce(s.units, 0))
 ORDER BY 1;
 
+-- name: audit_carryovers()
+-- What was carried over without the one entry that charges it, and such entries that no carry-over explains.
+SELECT coalesce(c.carryover_id, e.cause_id)::text AS subject,
+    format('carried over %s to %s, ledger %s from %s', coalesce(c.units, 0), c.account_id, coalesce(e.units, 0), e.debit)
+        AS difference
+FROM quota.carryovers AS c
+FULL JOIN (SELECT * FROM quota.entries WHERE credit = 'predecessor') AS e ON e.cause_id = c.carryover_id
+WHERE (c.account_id, c.units, c.carried_at) IS DISTINCT FROM (e.debit, e.units, e.at)
+ORDER BY 1;
+
 -- name: audit_endings()
 -- Holds that ended more than once without being a late settlement, or that are open and ended.
 SELECT r.hold_id::text AS subject, format('%s endings, open: %s', count(*), bool_or(h.hold_id IS NOT NULL)) AS difference
@@ -457,7 +503,8 @@ HAVING count(*) - count(*) FILTER (WHERE r.late) > 1 OR count(*) FILTER (WHERE r
 ORDER BY 1;
 
 -- name: audit_usage_days()
--- Days on which a key's usage differs from its settled holds, less what was taken back.
+-- Days on which a key's usage differs from its settled holds, less what was taken back; or a tenant's from what was carried
+-- over to its account.
 WITH days AS (
     SELECT tenant_id, day, key_id, sum(units) AS units, sum(requests) AS requests
     FROM (
@@ -465,6 +512,9 @@ WITH days AS (
         FROM quota.resolutions WHERE kind = 'settled'
         UNION ALL
         SELECT tenant_id, (charged_at AT TIME ZONE 'UTC')::date, key_id, -units, 0 FROM quota.reversals
+        UNION ALL
+        SELECT tenant_id, (carried_at AT TIME ZONE 'UTC')::date, 'carried_over', units, 0 FROM quota.carryovers
+        WHERE account_id = tenant_id
     ) AS part
     GROUP BY 1, 2, 3
 )

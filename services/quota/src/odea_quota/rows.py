@@ -1,0 +1,179 @@
+"""Structs to rows: what a batch changed, as the JSON arrays that the set-based statements take.
+
+JSON, since one value for all of a struct's fields takes a third of the time here that an array for each of them would.
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from odea_contracts import subjects
+from odea_contracts.quota import HoldEvent, Outcome, ThresholdCrossed
+from odea_contracts.writeoffs import WriteOffEvent
+from odea_quota.book import Book, Crossing, Entry, Kind, Resolution, Reversal
+from odea_runtime.ids import new_uuid
+
+_SUBJECTS = {
+    Kind.SETTLED: subjects.QUOTA_SETTLED,
+    Kind.RELEASED: subjects.QUOTA_RELEASED,
+    Kind.EXPIRED: subjects.QUOTA_EXPIRED,
+}
+
+
+class _Usage(Struct, gc=False):
+    """A usage record."""
+
+    hold_id: str
+    kind: Kind
+    late: bool
+    account_ids: tuple[str, ...]
+    units_held: int
+    units_settled: int
+    outcome: Outcome | None
+    provider: str
+    model: str
+    voice: str
+    provider_units: int | None
+    reserved_at_ms: int
+    request_id: str
+    tenant_id: str
+    key_id: str
+
+
+class _Event(Struct, gc=False):
+    """An event, and where it goes."""
+
+    subject: str
+    event_id: str
+    body: HoldEvent | WriteOffEvent | ThresholdCrossed
+
+
+class _Reversal(Struct, gc=False):
+    """A charge that was taken back."""
+
+    hold_id: str
+    charged_at_us: int
+    account_ids: tuple[str, ...]
+    units: int
+    request_id: str
+    tenant_id: str
+    key_id: str
+
+
+def batch_rows(book: Book, now_us: int) -> dict[str, Any]:
+    """For `write_batch`."""
+    held = [_hold_event(resolution, now_us) for resolution in book.resolved]
+    events = [
+        *(_event(_SUBJECTS[resolution.kind], event) for resolution, event in zip(book.resolved, held, strict=True)),
+        *(_event(subjects.QUOTA_WRITTEN_OFF, _write_off_event(reversal, now_us)) for reversal in book.reversals),
+        *(_event(subjects.QUOTA_THRESHOLD_CROSSED, _threshold_event(crossing, now_us)) for crossing in book.crossings),
+    ]
+    return {
+        "balances": _rows(list(book.changed.values())),
+        "topups": _rows(list(book.changed_topups.values())),
+        "opened": _rows(list(book.opened.values())),
+        "extended": _rows([hold for hold_id, hold in book.extended.items() if hold_id not in book.opened]),
+        "closed": list(book.closed),
+        "ended": _rows([_usage(resolution, event) for resolution, event in zip(book.resolved, held, strict=True)]),
+        "entries": entry_rows(book.entries),
+        "events": _rows(events),
+        "now_us": now_us,
+    }
+
+
+def entry_rows(entries: list[Entry]) -> str:
+    """For `write_entries`."""
+    return _rows(entries)
+
+
+def reversal_rows(reversals: list[Reversal]) -> str:
+    """For `write_reversals`, which takes them from the days' usage as well."""
+    return _rows(
+        [
+            _Reversal(
+                hold_id=reversal.hold.hold_id,
+                charged_at_us=reversal.charged_at_us,
+                account_ids=reversal.hold.account_ids,
+                units=reversal.units,
+                request_id=reversal.hold.request_id,
+                tenant_id=reversal.hold.tenant_id,
+                key_id=reversal.hold.key_id,
+            )
+            for reversal in reversals
+        ]
+    )
+
+
+def _rows(structs: list[Any]) -> str:
+    return msgspec.json.encode(structs).decode() if structs else "[]"
+
+
+def _usage(resolution: Resolution, event: HoldEvent) -> _Usage:
+    return _Usage(
+        hold_id=event.hold_id,
+        kind=resolution.kind,
+        late=event.late,
+        account_ids=event.accounts,
+        units_held=event.units_held,
+        units_settled=event.units_settled,
+        outcome=event.outcome,
+        provider=event.provider,
+        model=event.model,
+        voice=event.voice,
+        provider_units=event.provider_units,
+        reserved_at_ms=resolution.hold.reserved_at_ms,
+        request_id=event.request_id,
+        tenant_id=event.tenant_id,
+        key_id=event.key_id,
+    )
+
+
+def _event(subject: str, body: HoldEvent | WriteOffEvent | ThresholdCrossed) -> _Event:
+    return _Event(subject=subject, event_id=new_uuid(), body=body)
+
+
+def _threshold_event(crossing: Crossing, now_us: int) -> ThresholdCrossed:
+    return ThresholdCrossed(
+        account_id=crossing.account_id,
+        tenant_id=crossing.tenant_id,
+        percent=crossing.percent,
+        used=crossing.used,
+        limit=crossing.limit,
+        window_ends_at_ms=crossing.window_ends_at_ms,
+        at_ms=now_us // 1000,
+    )
+
+
+def _write_off_event(reversal: Reversal, now_us: int) -> WriteOffEvent:
+    hold = reversal.hold
+    return WriteOffEvent(
+        hold_id=hold.hold_id,
+        tenant_id=hold.tenant_id,
+        key_id=hold.key_id,
+        request_id=hold.request_id,
+        accounts=hold.account_ids,
+        units=reversal.units,
+        settled_at_ms=reversal.charged_at_us // 1000,
+        at_ms=now_us // 1000,
+    )
+
+
+def _hold_event(resolution: Resolution, now_us: int) -> HoldEvent:
+    hold, settle = resolution.hold, resolution.settle
+    return HoldEvent(
+        hold_id=hold.hold_id,
+        tenant_id=hold.tenant_id,
+        key_id=hold.key_id,
+        request_id=hold.request_id,
+        accounts=hold.account_ids,
+        units_held=hold.units,
+        units_settled=resolution.units,
+        at_ms=now_us // 1000,
+        outcome=settle.outcome if settle else None,
+        provider=settle.provider if settle else "",
+        model=settle.model if settle else "",
+        voice=settle.voice if settle else "",
+        provider_units=settle.provider_units if settle else None,
+        late=resolution.late,
+    )
