@@ -6,7 +6,7 @@ from typing import Any, Final, Self
 
 from litestar.types import Receive
 
-WATCH_AFTER_S: Final = 0.4
+WATCH_AFTER_S: Final = 1.0
 """Watching costs a fifth of a short request, and a client that leaves is remembered: it may as well begin late."""
 
 
@@ -50,13 +50,16 @@ class ClientWatch:
 
     def release(self) -> None:
         """Stop watching: from here on it makes no difference."""
-        if self._timer:
-            self._timer.cancel()
-        if self._watch:
-            self._watch.cancel()
+        timer, watch = self._timer, self._watch
+        # Let go of: a ring of these would keep what the server has of the request until garbage is looked for.
+        self._timer = self._watch = None
+        if timer:
+            timer.cancel()
+        if watch:
+            watch.cancel()
 
     def _begin(self) -> None:
-        self._watch = asyncio.create_task(self._wait())
+        self._timer, self._watch = None, asyncio.create_task(self._wait())
 
     async def _wait(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

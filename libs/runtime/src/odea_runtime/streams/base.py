@@ -19,7 +19,7 @@ class StreamSettings(Settings):
     """How often each end gives a sign of life."""
     stream_answer_s: Annotated[float, Field(gt=0, le=60)] = 1.8
     """How long a sender may take to its first sign of life before it is taken for absent (P9)."""
-    stream_fresh_s: Annotated[float, Field(ge=0, le=60)] = 0.2
+    stream_fresh_s: Annotated[float, Field(ge=0, le=60)] = 0.8
     """A request for a stream that is older, or younger than nothing, by the clocks of both hosts, may be one that its
     receiver has given up: nothing is done for it until the receiver has given a sign of life. 0 asks every one."""
     stream_silence_s: Annotated[float, Field(gt=0, le=60)] = 3.5
