@@ -6,7 +6,7 @@ from typing import Any, Final, Self
 
 from litestar.types import Receive
 
-WATCH_AFTER_S: Final = 0.8
+WATCH_AFTER_S: Final = 0.4
 """Watching costs a fifth of a short request, and a client that leaves is remembered: it may as well begin late."""
 
 
