@@ -19,7 +19,7 @@ from odea_quota.book import OPERATOR, Entry
 from odea_quota.journal import Journal
 from odea_quota.plan_store import apply_plan, changed, share_plan
 from odea_quota.reader import NO_ACCOUNT, Reader
-from odea_quota.rows import entry_rows
+from odea_quota.rows import json_rows
 from odea_runtime.postgres import Connection, Database
 from odea_runtime.repeats import Repeats
 
@@ -144,7 +144,7 @@ class AccountStore:
                 cause_id=command.topup_id, debit=OPERATOR, credit=f"topup:{command.topup_id}", units=command.units
             )
             now_us = await self._queries.read_clock(connection)
-            await self._queries.write_entries(connection, now_us=now_us, entries=entry_rows([entry]))
+            await self._queries.write_entries(connection, now_us=now_us, entries=json_rows([entry]))
         account = await self._reader.account_in(connection, command.account_id)
         if changed(added):
             detail = AuditDetail(units=command.units, topup_id=command.topup_id, expires_at_ms=command.expires_at_ms)

@@ -102,7 +102,7 @@ WITH n AS (
     SET lease_ends_at = to_timestamp(n.lease_ends_at_ms / 1000.0), units = n.units, topups = nullif(n.topups, '{}')
     FROM extended AS n
     WHERE h.hold_id = n.hold_id AND h.hold_id = ANY(ARRAY(SELECT hold_id FROM extended))
-), left_over AS (
+), closed AS (
     DELETE FROM quota.holds WHERE hold_id = ANY(:closed::uuid[])
 ), held AS (
     INSERT INTO quota.holds (hold_id, account_ids, units, topups, lease_ends_at, reserved_at, request_id, tenant_id, key_id)
@@ -162,10 +162,11 @@ WHERE t.topup_id IN (SELECT substr(e.debit, 7)::uuid FROM quota.entries AS e
 
 -- name: write_reversals(reversals, now_us)!
 -- Charges that were taken back; the days on which they were used know them no more.
--- reversals: JSON array
+-- reversals: JSON array, of which each has a hold
 WITH n AS (
-    SELECT * FROM json_to_recordset(:reversals::json) AS n (hold_id uuid, charged_at_us bigint, account_ids text[],
-        units bigint, request_id text, tenant_id text, key_id text)
+    SELECT hold_id, charged_at_us, account_ids, r.units, request_id, tenant_id, key_id
+    FROM json_to_recordset(:reversals::json) AS r (hold json, units bigint, charged_at_us bigint),
+        json_to_record(r.hold) AS h (hold_id uuid, account_ids text[], request_id text, tenant_id text, key_id text)
 ), written AS (
     INSERT INTO quota.reversals (hold_id, reversed_at, charged_at, account_ids, units, request_id, tenant_id, key_id)
     -- The clock may have been set back since, by another server that has taken over.

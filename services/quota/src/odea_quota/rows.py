@@ -1,9 +1,10 @@
-"""Structs to rows: what a batch changed, as the JSON arrays that the set-based statements take.
+"""A batch's rows to structs and back: the JSON arrays that its set-based statements give and take.
 
 JSON, since one value for all of a struct's fields takes a third of the time here that an array for each of them would.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -11,7 +12,8 @@ from msgspec import Struct
 from odea_contracts import subjects
 from odea_contracts.quota import HoldEvent, Outcome, ThresholdCrossed
 from odea_contracts.writeoffs import WriteOffEvent
-from odea_quota.book import Book, Crossing, Entry, Kind, Resolution, Reversal
+from odea_quota.accounts import Account, TopUpBalance
+from odea_quota.book import Book, Crossing, Hold, Kind, Resolution, Reversal
 from odea_runtime.ids import new_uuid
 
 _SUBJECTS = {
@@ -21,8 +23,8 @@ _SUBJECTS = {
 }
 
 
-class _Usage(Struct, gc=False):
-    """A usage record."""
+class _End(Struct, gc=False):
+    """How a hold ended."""
 
     hold_id: str
     kind: Kind
@@ -30,15 +32,42 @@ class _Usage(Struct, gc=False):
     account_ids: tuple[str, ...]
     units_held: int
     units_settled: int
+    reserved_at_ms: int
+    request_id: str
+    tenant_id: str
+    key_id: str
+
+
+class _Remembered(_End, gc=False):
+    """The same as `look_batch` tells it."""
+
+    resolved_at_us: int
+
+    def resolution(self) -> Resolution:
+        """The same as the ledger knows it."""
+        hold = Hold(
+            hold_id=self.hold_id,
+            account_ids=self.account_ids,
+            units=self.units_held,
+            lease_ends_at_ms=0,
+            reserved_at_ms=self.reserved_at_ms,
+            request_id=self.request_id,
+            tenant_id=self.tenant_id,
+            key_id=self.key_id,
+        )
+        return Resolution(
+            hold=hold, kind=self.kind, units=self.units_settled, late=self.late, at_us=self.resolved_at_us
+        )
+
+
+class _Usage(_End, gc=False):
+    """A usage record, as `write_batch` takes it."""
+
     outcome: Outcome | None
     provider: str
     model: str
     voice: str
     provider_units: int | None
-    reserved_at_ms: int
-    request_id: str
-    tenant_id: str
-    key_id: str
 
 
 class _Event(Struct, gc=False):
@@ -49,16 +78,23 @@ class _Event(Struct, gc=False):
     body: HoldEvent | WriteOffEvent | ThresholdCrossed
 
 
-class _Reversal(Struct, gc=False):
-    """A charge that was taken back."""
+_BALANCES: Final = msgspec.json.Decoder(list[Account])
+_TOPUPS: Final = msgspec.json.Decoder(list[TopUpBalance])
+_HOLDS: Final = msgspec.json.Decoder(list[Hold])
+_ENDED: Final = msgspec.json.Decoder(list[_Remembered])
 
-    hold_id: str
-    charged_at_us: int
-    account_ids: tuple[str, ...]
-    units: int
-    request_id: str
-    tenant_id: str
-    key_id: str
+
+def read_book(row: Mapping[str, Any], write_off_us: int) -> Book:
+    """What `look_batch` found."""
+    accounts = {account.account_id: account for account in _BALANCES.decode(row["balances"] or "[]")}
+    for topup in _TOPUPS.decode(row["topups"] or "[]"):
+        accounts[topup.account_id].topups.append(topup)
+    return Book(
+        accounts=accounts,
+        holds={hold.hold_id: hold for hold in _HOLDS.decode(row["holds"] or "[]")},
+        resolutions={ended.hold_id: ended.resolution() for ended in _ENDED.decode(row["resolutions"] or "[]")},
+        write_off_us=write_off_us,
+    )
 
 
 def batch_rows(book: Book, now_us: int) -> dict[str, Any]:
@@ -70,42 +106,20 @@ def batch_rows(book: Book, now_us: int) -> dict[str, Any]:
         *(_event(subjects.QUOTA_THRESHOLD_CROSSED, _threshold_event(crossing, now_us)) for crossing in book.crossings),
     ]
     return {
-        "balances": _rows(list(book.changed.values())),
-        "topups": _rows(list(book.changed_topups.values())),
-        "opened": _rows(list(book.opened.values())),
-        "extended": _rows([hold for hold_id, hold in book.extended.items() if hold_id not in book.opened]),
+        "balances": json_rows(list(book.changed.values())),
+        "topups": json_rows(list(book.changed_topups.values())),
+        "opened": json_rows(list(book.opened.values())),
+        "extended": json_rows([hold for hold_id, hold in book.extended.items() if hold_id not in book.opened]),
         "closed": list(book.closed),
-        "ended": _rows([_usage(resolution, event) for resolution, event in zip(book.resolved, held, strict=True)]),
-        "entries": entry_rows(book.entries),
-        "events": _rows(events),
+        "ended": json_rows([_usage(resolution, event) for resolution, event in zip(book.resolved, held, strict=True)]),
+        "entries": json_rows(book.entries),
+        "events": json_rows(events),
         "now_us": now_us,
     }
 
 
-def entry_rows(entries: list[Entry]) -> str:
-    """For `write_entries`."""
-    return _rows(entries)
-
-
-def reversal_rows(reversals: list[Reversal]) -> str:
-    """For `write_reversals`, which takes them from the days' usage as well."""
-    return _rows(
-        [
-            _Reversal(
-                hold_id=reversal.hold.hold_id,
-                charged_at_us=reversal.charged_at_us,
-                account_ids=reversal.hold.account_ids,
-                units=reversal.units,
-                request_id=reversal.hold.request_id,
-                tenant_id=reversal.hold.tenant_id,
-                key_id=reversal.hold.key_id,
-            )
-            for reversal in reversals
-        ]
-    )
-
-
-def _rows(structs: list[Any]) -> str:
+def json_rows(structs: list[Any]) -> str:
+    """The JSON array for a statement that takes rows of these."""
     return msgspec.json.encode(structs).decode() if structs else "[]"
 
 

@@ -1,19 +1,17 @@
 """Rows to structs and back. One batch is one write; decisions are the ledger's, not made here."""
 
 from collections.abc import Sequence, Set
-from typing import Any, Final
+from typing import Any
 
 import asyncpg
-import msgspec
-from msgspec import Struct
 from prometheus_client import Counter
 
 from odea_contracts.quota import Reserve, Window
 from odea_contracts.writeoffs import WriteOff
 from odea_quota.accounts import Account, TopUpBalance
-from odea_quota.book import Book, Entry, Expire, Hold, Kind, Resolution
+from odea_quota.book import Book, Entry, Expire, Kind
 from odea_quota.ledger import Answer, Command, decide
-from odea_quota.rows import batch_rows, reversal_rows
+from odea_quota.rows import batch_rows, json_rows, read_book
 from odea_runtime.postgres import Connection, Database, transaction_on
 
 _OVERTAKEN = Counter("odea_quota_overtaken_total", "Batches that were decided again, since another was faster")
@@ -106,7 +104,7 @@ class HoldStore:
         write_offs = {command.hold_id for command in commands if isinstance(command, WriteOff)}
         hold_ids = [command.hold_id for command in commands]
         row = await self._queries.look_batch(connection, account_ids=list(wanted), hold_ids=hold_ids)
-        book = _book(row, self._write_off_us)
+        book = read_book(row, self._write_off_us)
         if missing := _accounts_of_ended(book, write_offs) - book.accounts.keys() - names:
             return await self._look(connection, commands, wanted | missing)
         if charged := [hold_id for hold_id, ended in book.resolutions.items() if ended.units]:
@@ -144,7 +142,7 @@ class HoldStore:
         # A day's usage can't be changed twice in one statement.
         async with transaction_on(connection):
             await self._queries.write_batch(connection, **rows)
-            await self._queries.write_reversals(connection, reversals=reversal_rows(book.reversals), now_us=now_us)
+            await self._queries.write_reversals(connection, reversals=json_rows(book.reversals), now_us=now_us)
 
 
 class _OvertakenError(Exception):
@@ -153,57 +151,6 @@ class _OvertakenError(Exception):
     def __init__(self, names: set[str]) -> None:
         super().__init__(f"{len(names)} accounts are to be locked")
         self.names = names
-
-
-class _Ended(Struct, gc=False):
-    """A hold's end as `look_batch` tells it."""
-
-    hold_id: str
-    kind: Kind
-    late: bool
-    account_ids: tuple[str, ...]
-    units_held: int
-    units_settled: int
-    resolved_at_us: int
-    reserved_at_ms: int
-    request_id: str
-    tenant_id: str
-    key_id: str
-
-    def resolution(self) -> Resolution:
-        """The same as the ledger knows it."""
-        hold = Hold(
-            hold_id=self.hold_id,
-            account_ids=self.account_ids,
-            units=self.units_held,
-            lease_ends_at_ms=0,
-            reserved_at_ms=self.reserved_at_ms,
-            request_id=self.request_id,
-            tenant_id=self.tenant_id,
-            key_id=self.key_id,
-        )
-        return Resolution(
-            hold=hold, kind=self.kind, units=self.units_settled, late=self.late, at_us=self.resolved_at_us
-        )
-
-
-_BALANCES: Final = msgspec.json.Decoder(list[Account])
-_TOPUPS: Final = msgspec.json.Decoder(list[TopUpBalance])
-_HOLDS: Final = msgspec.json.Decoder(list[Hold])
-_ENDED: Final = msgspec.json.Decoder(list[_Ended])
-
-
-def _book(row: asyncpg.Record, write_off_us: int) -> Book:
-    """What `look_batch` found."""
-    accounts = {account.account_id: account for account in _BALANCES.decode(row["balances"] or "[]")}
-    for topup in _TOPUPS.decode(row["topups"] or "[]"):
-        accounts[topup.account_id].topups.append(topup)
-    return Book(
-        accounts=accounts,
-        holds={hold.hold_id: hold for hold in _HOLDS.decode(row["holds"] or "[]")},
-        resolutions={ended.hold_id: ended.resolution() for ended in _ENDED.decode(row["resolutions"] or "[]")},
-        write_off_us=write_off_us,
-    )
 
 
 def _accounts_of_ended(book: Book, write_offs: set[str]) -> set[str]:
