@@ -20,7 +20,7 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from bench.house import House
-from odea_contracts.quota import HoldEvent
+from odea_contracts.quota_events import HoldEvent
 from odea_contracts.subjects import INSTALLER, QUOTA_SETTLED, QUOTA_WRITTEN_OFF, STREAM_EVENTS, inbox_prefix
 from odea_contracts.writeoffs import WriteOffEvent
 from odea_local.postgres import PORT

@@ -5,7 +5,20 @@ from typing import Any, Final
 
 from msgspec.structs import asdict
 
-from odea_contracts import audit, balances, errors, keys, minimax, plans, quota, requests, synth, tenants, writeoffs
+from odea_contracts import (
+    audit,
+    balances,
+    errors,
+    keys,
+    minimax,
+    plans,
+    quota,
+    quota_events,
+    requests,
+    synth,
+    tenants,
+    writeoffs,
+)
 from odea_contracts.base import Message
 from odea_contracts.errors import ErrorCode, Failure
 
@@ -190,22 +203,6 @@ _HOLDS: tuple[Message, ...] = (
     quota.Released(hold_id=HOLD),
     quota.Extend(hold_id=HOLD, lease_ms=60_000, units=112),
     quota.Extended(hold_id=HOLD, expires_at_ms=AT_MS, units=112),
-    quota.HoldEvent(
-        hold_id=HOLD,
-        tenant_id="ten_1",
-        key_id="key_1",
-        request_id="req_1",
-        accounts=("ten_1", "key_1"),
-        units_held=56,
-        units_settled=50,
-        at_ms=AT_MS,
-        outcome=quota.Outcome.COMPLETED,
-        provider="minimax",
-        model="speech-02-hd",
-        voice="English_Graceful_Lady",
-        provider_units=49,
-        late=True,
-    ),
 )
 _WRITE_OFFS: tuple[Message, ...] = (
     writeoffs.WriteOff(
@@ -245,7 +242,9 @@ _USAGE: tuple[Message, ...] = (
     quota.UsageSeries(tenant_id="ten_1", first_day="2026-11-01", days=31, key_id="key_1"),
     quota.UsagePoint(day="2026-11-01", key_id="key_1", units=1_234, requests=12),
     quota.UsageSeriesReport(points=(quota.UsagePoint(day="2026-11-01", key_id="key_1", units=1_234, requests=12),)),
-    quota.ThresholdCrossed(
+)
+_QUOTA_EVENTS: tuple[Message, ...] = (
+    quota_events.ThresholdCrossed(
         account_id="ten_1",
         tenant_id="ten_1",
         percent=80,
@@ -253,6 +252,22 @@ _USAGE: tuple[Message, ...] = (
         limit=100_000,
         window_ends_at_ms=AT_MS,
         at_ms=AT_MS - 1,
+    ),
+    quota_events.HoldEvent(
+        hold_id=HOLD,
+        tenant_id="ten_1",
+        key_id="key_1",
+        request_id="req_1",
+        accounts=("ten_1", "key_1"),
+        units_held=56,
+        units_settled=50,
+        at_ms=AT_MS,
+        outcome=quota.Outcome.COMPLETED,
+        provider="minimax",
+        model="speech-02-hd",
+        voice="English_Graceful_Lady",
+        provider_units=49,
+        late=True,
     ),
 )
 MINIMAX = minimax.MiniMax(
@@ -382,6 +397,7 @@ EXAMPLES: Final[dict[ModuleType, tuple[Message, ...]]] = {
     audit: _AUDIT,
     plans: _PLANS,
     quota: (*_HOLDS, *_USAGE),
+    quota_events: _QUOTA_EVENTS,
     writeoffs: _WRITE_OFFS,
     minimax: _MINIMAX,
     requests: _REQUESTS,

@@ -22,12 +22,12 @@ from odea_contracts.quota import (
     Denied,
     Reserved,
     Settled,
-    ThresholdCrossed,
     UsagePoint,
     UsageSeries,
     UsageSeriesReport,
     Window,
 )
+from odea_contracts.quota_events import ThresholdCrossed
 from odea_contracts.subjects import QUOTA_THRESHOLD_CROSSED
 from odea_quota.audit import find_differences
 from odea_runtime.ids import new_uuid

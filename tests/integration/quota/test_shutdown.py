@@ -22,7 +22,8 @@ from integration.quota.harness import (
 )
 from integration.quota.replicas import environ_of, replicas
 from odea_contracts import subjects
-from odea_contracts.quota import RESERVE, SETTLE, USAGE, HoldEvent, Reserved, Settled, Usage
+from odea_contracts.quota import RESERVE, SETTLE, USAGE, Reserved, Settled, Usage
+from odea_contracts.quota_events import HoldEvent
 from odea_local.ports import find_free
 from odea_runtime.bus import Bus, DisconnectedError, NoRespondersError
 from support.servers import NatsServer

@@ -5,7 +5,8 @@ import msgspec
 
 from integration.quota.harness import Ledger, open_ledgers, reserve, settle, submit_together, together
 from odea_contracts import subjects
-from odea_contracts.quota import Settled, ThresholdCrossed
+from odea_contracts.quota import Settled
+from odea_contracts.quota_events import ThresholdCrossed
 
 
 async def events(sql: asyncpg.Connection) -> list[ThresholdCrossed]:

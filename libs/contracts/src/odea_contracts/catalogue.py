@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from odea_contracts import audit, keys, plans, quota, requests, subjects, synth, tenants, writeoffs
+from odea_contracts import audit, keys, plans, quota, quota_events, requests, subjects, synth, tenants, writeoffs
 from odea_contracts.base import Endpoint, Message
 
 ENDPOINTS: Final[tuple[Endpoint[Any, Any], ...]] = tuple(
@@ -25,11 +25,11 @@ EVENTS: Final[Mapping[str, type[Message]]] = MappingProxyType(
         subjects.KEYS_UPDATED: keys.KeyEvent,
         subjects.KEYS_ROTATED: keys.KeyEvent,
         subjects.KEYS_REVOKED: keys.KeyEvent,
-        subjects.QUOTA_SETTLED: quota.HoldEvent,
-        subjects.QUOTA_RELEASED: quota.HoldEvent,
-        subjects.QUOTA_EXPIRED: quota.HoldEvent,
+        subjects.QUOTA_SETTLED: quota_events.HoldEvent,
+        subjects.QUOTA_RELEASED: quota_events.HoldEvent,
+        subjects.QUOTA_EXPIRED: quota_events.HoldEvent,
         subjects.QUOTA_WRITTEN_OFF: writeoffs.WriteOffEvent,
-        subjects.QUOTA_THRESHOLD_CROSSED: quota.ThresholdCrossed,
+        subjects.QUOTA_THRESHOLD_CROSSED: quota_events.ThresholdCrossed,
         subjects.SYNTH_COMPLETED: synth.SpeechEvent,
         subjects.SYNTH_FAILED: synth.SpeechEvent,
         subjects.SYNTH_BREAKER_CHANGED: synth.BreakerChanged,

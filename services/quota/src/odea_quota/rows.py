@@ -10,7 +10,8 @@ import msgspec
 from msgspec import Struct
 
 from odea_contracts import subjects
-from odea_contracts.quota import HoldEvent, Outcome, ThresholdCrossed
+from odea_contracts.quota import Outcome
+from odea_contracts.quota_events import HoldEvent, ThresholdCrossed
 from odea_contracts.writeoffs import WriteOffEvent
 from odea_quota.accounts import Account, TopUpBalance
 from odea_quota.book import Book, Crossing, Hold, Kind, Resolution, Reversal
