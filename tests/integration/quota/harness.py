@@ -233,6 +233,11 @@ async def overdue(sql: asyncpg.Connection, *hold_ids: str) -> None:
     )
 
 
+async def end_windows(sql: asyncpg.Connection) -> None:
+    """Let the windows of all accounts be over. By more than the ledger rounds: it counts in milliseconds."""
+    await sql.execute("UPDATE quota.balances SET window_ends_at = clock_timestamp() - interval '1 ms'")
+
+
 async def until_waiting(sql: asyncpg.Connection, count: int) -> None:
     """Return when so many sessions of this database wait for locks of others."""
 

@@ -8,7 +8,7 @@ from collections import defaultdict
 import asyncpg
 import pytest
 
-from integration.quota.harness import Ledger, overdue, release, reserve, settle
+from integration.quota.harness import Ledger, end_windows, overdue, release, reserve, settle
 from integration.quota.replicas import environ_of, run
 from odea_contracts.plans import Account, TopUp
 from odea_contracts.quota import Released, Reserved, Settled
@@ -138,7 +138,7 @@ async def tamper(admin_dsn: str, statement: str) -> None:
 async def test_a_budget_that_lost_an_entry_is_noticed_in_later_windows_too(
     history: Ledger, databases: Databases, quota_dsn: str, sql: asyncpg.Connection
 ) -> None:
-    await sql.execute("UPDATE quota.balances SET window_ends_at = clock_timestamp()")
+    await end_windows(sql)
     hold = reserve(10, *_KEY)
     await history.submit(hold)
     await history.submit(settle(hold.hold_id, 10))
@@ -171,7 +171,7 @@ async def test_it_is_silent_over_any_history(ledger: Ledger, sql: asyncpg.Connec
             await overdue(sql)
             await ledger.store.apply(await ledger.store.overdue(15))
         if turn % 4 == 3:
-            await sql.execute("UPDATE quota.balances SET window_ends_at = clock_timestamp() WHERE account_id = 'hall'")
+            await end_windows(sql)
         assert await find_differences(ledger.database) == []
     kinds = await sql.fetch("SELECT DISTINCT kind, late FROM quota.resolutions")
     assert len(kinds) == 4, "settled, settled late, released and expired"

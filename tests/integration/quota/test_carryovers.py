@@ -10,6 +10,7 @@ import pytest
 from integration.quota.harness import (
     Ledger,
     balances_are_true,
+    end_windows,
     reserve,
     settle,
     submit_together,
@@ -85,7 +86,7 @@ async def test_repeating_it_changes_nothing_for_ever(ledgers: list[Ledger], sql:
     assert await sql.fetchval("SELECT count(*) FROM quota.entries") == 1
     assert await sql.fetchval("SELECT count(*) FROM quota.audit WHERE action = 'carried_over'") == 1
     await balances_are_true(sql, ledgers[0])
-    await sql.execute("UPDATE quota.balances SET window_ends_at = clock_timestamp()")
+    await end_windows(sql)
     assert (await carried(ledgers[1], command)).balance.used == 0, "its window is over"
     assert await sql.fetchval("SELECT count(*) FROM quota.entries") == 1
 
@@ -126,7 +127,7 @@ async def test_the_same_id_for_something_else_is_refused(ledger: Ledger, sql: as
 async def test_a_window_that_has_ended_is_begun_anew(ledger: Ledger, sql: asyncpg.Connection) -> None:
     await ledger.open_account(units=100, window=Window.DAY)
     await carried(ledger, used(90))
-    await sql.execute("UPDATE quota.balances SET window_ends_at = clock_timestamp()")
+    await end_windows(sql)
     assert (await carried(ledger, used(95))).balance.used == 95
     assert await refusal(ledger, used(6)) == (ErrorCode.EXCEEDS_LIMIT, "units")
     await balances_are_true(sql, ledger)

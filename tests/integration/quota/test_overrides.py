@@ -9,6 +9,7 @@ import pytest
 from integration.quota.harness import (
     Ledger,
     balances_are_true,
+    end_windows,
     open_ledgers,
     release,
     reserve,
@@ -119,7 +120,8 @@ async def test_a_window_that_ended_before_the_plan_changed_counts_no_more(
     await put(plans)
     await use(plans, 60)
     await plans.submit(reserve(10))
-    await sql.execute("UPDATE quota.balances SET window_ends_at = clock_timestamp(), crossed_percent = 50")
+    await sql.execute("UPDATE quota.balances SET crossed_percent = 50")
+    await end_windows(sql)
     await plans.plans.set_plan(PlanSet(name="next", units=40, window=window))
     moved = await put(plans, "next")
     assert (moved.balance.used, moved.balance.held, moved.balance.remaining) == (0, 10, 30)

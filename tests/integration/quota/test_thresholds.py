@@ -3,7 +3,7 @@
 import asyncpg
 import msgspec
 
-from integration.quota.harness import Ledger, open_ledgers, reserve, settle, submit_together, together
+from integration.quota.harness import Ledger, end_windows, open_ledgers, reserve, settle, submit_together, together
 from odea_contracts import subjects
 from odea_contracts.quota import Settled
 from odea_contracts.quota_events import ThresholdCrossed
@@ -31,7 +31,7 @@ async def test_each_is_told_once_a_window(ledger: Ledger, sql: asyncpg.Connectio
     assert [(one.percent, one.used, one.limit) for one in told] == [(50, 50, 100), (80, 80, 100)]
     assert (told[0].account_id, told[0].tenant_id) == ("hall", "ten")
     assert told[0].window_ends_at_ms == (await ledger.balance()).window_ends_at_ms
-    await sql.execute("UPDATE quota.balances SET window_ends_at = clock_timestamp()")
+    await end_windows(sql)
     await charge(ledger, 55)
     assert [one.percent for one in await events(sql)] == [50, 80, 50]
 

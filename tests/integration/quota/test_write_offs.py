@@ -10,6 +10,7 @@ import pytest
 from integration.quota.harness import (
     Ledger,
     balances_are_true,
+    end_windows,
     overdue,
     release,
     reserve,
@@ -182,7 +183,7 @@ async def test_a_window_that_ended_meanwhile_is_left_alone(ledger: Ledger, sql: 
     """What was used in it counts no more, so the new window owes nothing; the day that it was used on does."""
     await ledger.open_account()
     await charge(ledger)
-    await sql.execute("UPDATE quota.balances SET window_ends_at = clock_timestamp()")
+    await end_windows(sql)
     other = reserve(40)
     assert isinstance(await ledger.submit(other), Reserved)
     await ledger.submit(settle(other.hold_id, 25))
