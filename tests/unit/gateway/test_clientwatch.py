@@ -1,6 +1,8 @@
 """A client that leaves is noticed at once, and nothing else is taken for that (P2)."""
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 from litestar.types import HTTPReceiveMessage
@@ -106,3 +108,19 @@ async def test_leaving_during_a_timeout_is_leaving() -> None:
         await watched(ClientWatch(line.receive, after_s=0), within_s=10)
     with pytest.raises(TimeoutError):
         await watched(ClientWatch(Line().receive, after_s=0), within_s=0.01)
+
+
+@pytest.mark.parametrize("after_s", [60, 0], ids=["not begun", "begun"])
+async def test_a_watch_that_is_over_keeps_nothing_of_the_request(after_s: float) -> None:
+    """What the server has of it goes at once, and not when garbage is looked for, which under load is seldom."""
+    gc.disable()
+    try:
+        line = Line()
+        kept = weakref.ref(line)
+        async with ClientWatch(line.receive, after_s=after_s):
+            await asyncio.sleep(0.01)
+        del line
+        await asyncio.sleep(0.01)
+        assert kept() is None
+    finally:
+        gc.enable()
