@@ -19,6 +19,7 @@ from integration.quota.harness import (
     write_off,
 )
 from odea_contracts import subjects
+from odea_contracts.errors import ErrorCode, failure
 from odea_contracts.plans import Account, TopUp
 from odea_contracts.quota import (
     HoldUnknown,
@@ -177,6 +178,20 @@ async def test_a_top_up_gets_its_units_back(ledger: Ledger, sql: asyncpg.Connect
     assert (balance.used, balance.topup_remaining) == (0, 0 if lapsed else 20)
     assert sorted(await sql.fetch("SELECT units_left, units_held FROM quota.topups")) == [(8, 0), (12, 0)]
     await balances_are_true(sql, ledger)
+
+
+async def test_a_charge_is_taken_back_whole_or_not_at_all(ledger: Ledger, sql: asyncpg.Connection) -> None:
+    """It takes two statements: where the second fails, the first is undone, and asking again finds all as it was."""
+    await ledger.open_account()
+    await charge(ledger)
+    await sql.execute("ALTER TABLE quota.reversals ADD CONSTRAINT full_up CHECK (units < 0)")
+    assert await ledger.submit(write_off(_HOLD)) == failure(ErrorCode.INTERNAL_ERROR)
+    assert await ledger.used_and_held() == (30, 0, 0)
+    assert (await usage(sql), await written_off(sql)) == ([(30, 1)], [])
+    await balances_are_true(sql, ledger)
+    await sql.execute("ALTER TABLE quota.reversals DROP CONSTRAINT full_up")
+    assert await ledger.submit(write_off(_HOLD)) == WrittenOff(hold_id=_HOLD, units=30)
+    assert await ledger.used_and_held() == (0, 0, 0)
 
 
 async def test_a_window_that_ended_meanwhile_is_left_alone(ledger: Ledger, sql: asyncpg.Connection) -> None:
