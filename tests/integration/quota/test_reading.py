@@ -111,6 +111,7 @@ _IDS = [f"{number:032x}" for number in range(1, 200_000, 20_000)]
 _QUESTIONS: dict[str, list[Any]] = {
     "read_usage_days": ["ten_7", date(2026, 1, 1), 366, None, POINTS_MAX],
     "look_batch": [_IDS, ["acc_7", "acc_19000"]],
+    "lock_batch": [["acc_7", "acc_19000"], _IDS],
     "find_charges": [_IDS],
     "find_reversals": [_IDS],
     "find_overdue": [100],

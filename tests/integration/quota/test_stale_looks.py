@@ -5,11 +5,13 @@ from collections.abc import AsyncGenerator
 
 import asyncpg
 import pytest
+from prometheus_client import REGISTRY
 
-from integration.quota.harness import Ledger, balances_are_true, overdue, reserve, settle
+from integration.quota.harness import Ledger, balances_are_true, overdue, release, reserve, settle
 from odea_contracts.quota import Denied, Expired, Reserved, Settled, SettledBefore
 from odea_quota.book import Expire
 from odea_quota.store import HoldStore
+from odea_runtime.ids import new_uuid
 from odea_runtime.postgres import Database
 from odea_runtime.settings import DatabaseSettings, load
 from support.waiting import until
@@ -68,6 +70,24 @@ async def two_accounts(ledger: Ledger) -> Ledger:
     return ledger
 
 
+@pytest.fixture
+async def wary(two_accounts: Ledger, patient: Database, quota_dsn: str, sql: asyncpg.Connection) -> HoldStore:
+    """Of a replica that was overtaken at the hall, whose free hold of a unit it has given back."""
+    store, hold = HoldStore(patient), reserve(1)
+    hall = await Turnstile.at(quota_dsn, "hall")
+    late = asyncio.create_task(store.apply([hold]))
+    await hall.until_waiting(sql, 1)
+    await hall.open(changed=True)
+    assert isinstance((await late)[0], Reserved)
+    await two_accounts.submit(release(hold.hold_id))
+    return store
+
+
+def overtaken_times() -> float:
+    """How often somebody was, in this process."""
+    return REGISTRY.get_sample_value("odea_quota_overtaken_total") or 0
+
+
 async def test_a_hold_that_ended_before_the_write(
     two_accounts: Ledger, patient: Database, quota_dsn: str, sql: asyncpg.Connection
 ) -> None:
@@ -89,16 +109,16 @@ async def test_a_hold_that_ended_before_the_write(
 
 
 async def test_two_replicas_never_wait_for_each_other(
-    two_accounts: Ledger, patient: Database, quota_dsn: str, sql: asyncpg.Connection
+    two_accounts: Ledger, wary: HoldStore, quota_dsn: str, sql: asyncpg.Connection
 ) -> None:
     """P9: one has the hall and meets a hold on the foyer; it lets go of the hall before it waits for both in order."""
     ledger, hold = two_accounts, reserve(50, "foyer")
     hall = await Turnstile.at(quota_dsn, "hall")
-    late = asyncio.create_task(HoldStore(patient).apply([reserve(1, "hall"), settle(hold.hold_id, 30)]))
+    late = asyncio.create_task(wary.apply([reserve(1, "hall"), settle(hold.hold_id, 30)]))
     await hall.until_waiting(sql, 1)
     assert isinstance(await ledger.submit(hold), Reserved)
     foyer = await Turnstile.at(quota_dsn, "foyer")
-    await hall.open(changed=True)
+    await hall.open()
     await foyer.until_waiting(sql, 1)
     # Else PostgreSQL would end one of two that wait for each other, with an error for all of its batch.
     assert await sql.fetch("SELECT FROM quota.balances WHERE account_id = 'hall' FOR UPDATE SKIP LOCKED")
@@ -109,6 +129,37 @@ async def test_two_replicas_never_wait_for_each_other(
     assert await ledger.used_and_held("foyer") == (30, 0, 0)
     assert await ledger.used_and_held("hall") == (0, 1, 1)
     await balances_are_true(sql, ledger)
+
+
+async def test_who_was_overtaken_takes_the_locks_first(
+    two_accounts: Ledger, wary: HoldStore, quota_dsn: str, sql: asyncpg.Connection
+) -> None:
+    """Of two replicas that share an account all the time, neither decides everything twice."""
+    ledger, hold, before = two_accounts, reserve(50, "foyer"), overtaken_times()
+    assert isinstance(await ledger.submit(hold), Reserved)
+    foyer = await Turnstile.at(quota_dsn, "foyer")
+    late = asyncio.create_task(wary.apply([reserve(1, "hall"), settle(hold.hold_id, 30)]))
+    await foyer.until_waiting(sql, 1)
+    await foyer.open(changed=True)
+    assert (await late)[1] == Settled(hold_id=hold.hold_id, units=30)
+    assert overtaken_times() == before
+    await balances_are_true(sql, ledger)
+
+
+async def test_whoever_was_not_overtaken_for_long_tries_without_locks_again(
+    two_accounts: Ledger, wary: HoldStore, quota_dsn: str, sql: asyncpg.Connection
+) -> None:
+    """A replica that has its accounts for itself again waits for the database twice, and not four times."""
+    for _ in range(100):
+        await wary.apply([settle(new_uuid(), 1)])
+    before = overtaken_times()
+    hall = await Turnstile.at(quota_dsn, "hall")
+    late = asyncio.create_task(wary.apply([reserve(1)]))
+    await hall.until_waiting(sql, 1)
+    await hall.open(changed=True)
+    assert isinstance((await late)[0], Reserved)
+    assert overtaken_times() == before + 1
+    await balances_are_true(sql, two_accounts)
 
 
 async def test_a_hold_that_expired_before_the_write_is_charged_as_late(

@@ -13,6 +13,17 @@ WHERE b.account_id = ANY(:account_ids::text[])
 ORDER BY b.account_id
 FOR UPDATE;
 
+-- name: lock_batch(hold_ids, account_ids)
+-- Locks the balances that a batch names and those that its open holds take from, likewise in order. What they say is read
+-- after it: a lock may have been waited for.
+-- hold_ids: uuid[]; account_ids: text[]
+SELECT b.account_id
+FROM quota.balances AS b
+WHERE b.account_id = ANY(:account_ids::text[] || ARRAY(
+    SELECT unnest(account_ids) FROM quota.holds WHERE hold_id = ANY(:hold_ids::uuid[])))
+ORDER BY b.account_id
+FOR UPDATE;
+
 -- name: read_clock()$
 -- The time of the decision, taken after the locks: within one account, later decisions have later times.
 SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;

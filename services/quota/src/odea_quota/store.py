@@ -1,7 +1,7 @@
 """Rows to structs and back. One batch is one write; decisions are the ledger's, not made here."""
 
 from collections.abc import Sequence, Set
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 from prometheus_client import Counter
@@ -17,12 +17,16 @@ from odea_runtime.postgres import Connection, Database, transaction_on
 _OVERTAKEN = Counter("odea_quota_overtaken_total", "Batches that were decided again, since another was faster")
 
 
+_WARY_BATCHES: Final = 100
+"""How many batches take locks first after one was overtaken. Who never is alone decides every hundredth twice."""
+
+
 class HoldStore:
     """Holds and balances in PostgreSQL.
 
     A batch is decided on a look that locks nothing, and written by one statement that refuses if a balance has changed
-    since. Whoever is overtaken so by another replica takes the locks first, and decides again. So a replica that has
-    its accounts for itself, as one nearly always has, waits for the database twice.
+    since. So a replica that has its accounts for itself, as one nearly always has, waits for the database twice.
+    Whoever was overtaken by another replica takes the locks first, for that batch and those that follow.
 
     Args:
         database: where they are.
@@ -33,6 +37,7 @@ class HoldStore:
         self._database = database
         self._write_off_us = int(write_off_s * 1_000_000)
         self._queries = database.queries
+        self._wary_for = 0
 
     async def apply(self, commands: Sequence[Command]) -> list[Answer]:
         """Decide and write a batch: all of its answers are durable, or an error and none is.
@@ -42,36 +47,48 @@ class HoldStore:
             asyncpg.IntegrityConstraintViolationError: a command clashes with what another replica wrote, or a
                 constraint caught a fault in the rules; nothing was written.
         """
-        names: set[str] = set()
-        while True:
-            try:
-                async with self._database.connection() as connection:
-                    if not names:
-                        return await self._apply(connection, commands)
-                    async with transaction_on(connection):
-                        return await self._apply_locked(connection, commands, names)
-            except _OvertakenError as overtaken:
-                _OVERTAKEN.inc()
-                names |= overtaken.names
-
-    async def _apply(self, connection: Connection, commands: Sequence[Command]) -> list[Answer]:
-        book, now_us = await self._look(connection, commands)
-        answers = [decide(book, command, now_us) for command in commands]
+        if self._wary_for:
+            self._wary_for -= 1
+            return await self._apply_locked(commands)
         try:
-            await self._write(connection, book, now_us)
+            async with self._database.connection() as connection:
+                book, now_us = await self._look(connection, commands)
+                return await self._decide(connection, commands, book, now_us)
         except asyncpg.SerializationError:
-            raise _OvertakenError(set(book.accounts)) from None
-        return answers
+            _OVERTAKEN.inc()
+            self._wary_for = _WARY_BATCHES
+        return await self._apply_locked(commands)
 
-    async def _apply_locked(self, connection: Connection, commands: Sequence[Command], names: set[str]) -> list[Answer]:
-        """The same behind the locks of accounts, which nobody else can change by then."""
-        async for _ in self._queries.lock_balances(connection, account_ids=list(names)):
-            pass
-        book, now_us = await self._look(connection, commands, names)
-        if book.accounts.keys() - names:
-            # Of a hold that another replica has opened since. Locked after the others they could stand before one of
-            # them, and another replica wait for us while we wait for it. So all are taken anew, in order.
-            raise _OvertakenError(set(book.accounts))
+    async def _apply_locked(self, commands: Sequence[Command]) -> list[Answer]:
+        """The same behind the locks of the batch's accounts, which nobody else can change by then."""
+        names: Set[str] = frozenset()
+        while True:
+            async with self._database.connection() as connection, transaction_on(connection):
+                locked = await self._lock(connection, commands, names)
+                book, now_us = await self._look(connection, commands, names)
+                if book.accounts.keys() <= locked:
+                    return await self._decide(connection, commands, book, now_us)
+            # One is of a hold that has ended, or that another replica has opened since. Locked after the others, it
+            # might stand before one of them, and that replica wait for us as we wait for it. So all are locked anew.
+            names = book.accounts.keys()
+
+    async def _lock(self, connection: Connection, commands: Sequence[Command], names: Set[str]) -> set[str]:
+        """Take the locks of all accounts that a batch names, in order, and of `names`; says which there are."""
+        rows = self._queries.lock_batch(
+            connection,
+            account_ids=list(_accounts_of(commands) | names),
+            hold_ids=[command.hold_id for command in commands],
+        )
+        return {row["account_id"] async for row in rows}
+
+    async def _decide(
+        self, connection: Connection, commands: Sequence[Command], book: Book, now_us: int
+    ) -> list[Answer]:
+        """Decide a batch and write what it changed.
+
+        Raises:
+            asyncpg.SerializationError: another replica has decided on one of the accounts since; nothing was written.
+        """
         answers = [decide(book, command, now_us) for command in commands]
         await self._write(connection, book, now_us)
         return answers
@@ -100,7 +117,7 @@ class HoldStore:
         self, connection: Connection, commands: Sequence[Command], names: Set[str] = frozenset()
     ) -> tuple[Book, int]:
         """All that a batch names or may touch, and the accounts `names`; with the time of the decision."""
-        wanted = names | {name for command in commands if isinstance(command, Reserve) for name in command.accounts}
+        wanted = names | _accounts_of(commands)
         write_offs = {command.hold_id for command in commands if isinstance(command, WriteOff)}
         hold_ids = [command.hold_id for command in commands]
         row = await self._queries.look_batch(connection, account_ids=list(wanted), hold_ids=hold_ids)
@@ -145,12 +162,9 @@ class HoldStore:
             await self._queries.write_reversals(connection, reversals=json_rows(book.reversals), now_us=now_us)
 
 
-class _OvertakenError(Exception):
-    """Another replica decided on these accounts, or some of them, meanwhile; nothing was written."""
-
-    def __init__(self, names: set[str]) -> None:
-        super().__init__(f"{len(names)} accounts are to be locked")
-        self.names = names
+def _accounts_of(commands: Sequence[Command]) -> set[str]:
+    """The accounts that commands name; most name a hold only."""
+    return {name for command in commands if isinstance(command, Reserve) for name in command.accounts}
 
 
 def _accounts_of_ended(book: Book, write_offs: set[str]) -> set[str]:
