@@ -111,17 +111,18 @@ class Opener:
         Raises:
             NoAudioError: none did.
         """
-        async with AsyncExitStack() as stack:
-            for index, route in enumerate(routes):
-                if index and not await self._afford(route, held):
-                    continue
-                opened = await self._try(stack, route, fallback=index > 0)
-                if opened:
-                    if index:
-                        _FALLBACKS.labels(route.provider.name).inc()
+        for index, route in enumerate(routes):
+            if index and not await self._afford(route, held):
+                continue
+            found = await self._try(route, fallback=index > 0)
+            if found:
+                if index:
+                    _FALLBACKS.labels(route.provider.name).inc()
+                opened, lasting = found
+                async with lasting:
                     yield opened
-                    return
-            raise NoAudioError(self._verdict())
+                return
+        raise NoAudioError(self._verdict())
 
     async def _afford(self, route: Route, held: int) -> bool:
         bound = route.provider.bound_units(route.utterance)
@@ -130,17 +131,17 @@ class Opener:
         _attempts(route.provider.name, "unaffordable").inc()
         return False
 
-    async def _try(self, stack: AsyncExitStack, route: Route, *, fallback: bool) -> Opened | None:
-        """Ask one provider as often as makes sense.
+    async def _try(self, route: Route, *, fallback: bool) -> tuple[Opened, AsyncExitStack] | None:
+        """Ask one provider as often as makes sense; what it has opened lasts as long as what is given with it.
 
         Raises:
             NoAudioError: nobody else is to be asked.
         """
         line = self._lines[route.provider.name]
         for attempt in range(1, line.attempts_max + 1):
-            async with AsyncExitStack() as own:
+            async with AsyncExitStack() as stack:
                 try:
-                    opened = await self._ask(own, line, route, fallback=fallback)
+                    opened = await self._ask(stack, line, route, fallback=fallback)
                 except BreakerOpenError as error:
                     self._refused(line, "breaker_open", ErrorCode.UPSTREAM_UNAVAILABLE, error.retry_after_s)
                     return None
@@ -152,8 +153,7 @@ class Opener:
                     if error.error_class is not ErrorClass.UPSTREAM or error.timed_out:
                         return None
                 else:
-                    stack.push_async_exit(own.pop_all())
-                    return opened
+                    return opened, stack.pop_all()
             if attempt == line.attempts_max or not await self._back_off(attempt):
                 return None
         return None

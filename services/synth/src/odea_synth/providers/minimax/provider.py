@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -14,7 +15,7 @@ from odea_synth.providers.credentials import Credential, Credentials
 from odea_synth.providers.minimax.answers import Answer, read_answers, trace_of
 from odea_synth.providers.minimax.codes import MiniMaxError, refusal, status_refusal
 from odea_synth.providers.minimax.options import MiniMaxOptions
-from odea_synth.providers.minimax.requests import T2aRequest, sent_text, source_format, write_request
+from odea_synth.providers.minimax.requests import sent_text, source_format, write_request
 from odea_synth.providers.minimax.subtitles import BYTES_MAX, timings_of
 from odea_synth.providers.minimax.voices import read_voices
 from odea_synth.providers.units import likely_units, most_units
@@ -69,24 +70,17 @@ class MiniMaxProvider:
         write_request(utterance, streaming=self._options.streaming)
         return source_format(utterance)
 
-    async def stream(self, utterance: Utterance) -> AsyncGenerator[Chunk]:
+    def stream(self, utterance: Utterance) -> AsyncGenerator[Chunk]:
         """See `Provider`."""
+        return self._credentials.speak(utterance.model, partial(self._speak, utterance))
+
+    async def _speak(self, utterance: Utterance, credential: Credential) -> AsyncGenerator[Chunk]:
         request = write_request(utterance, streaming=self._options.streaming)
-
-        def attempt(credential: Credential) -> AsyncGenerator[Chunk]:
-            return self._speak(request, utterance, credential)
-
-        with self._slots.one():
-            async with aclosing(self._credentials.speak(utterance.model, attempt)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
-
-    async def _speak(self, request: T2aRequest, utterance: Utterance, credential: Credential) -> AsyncGenerator[Chunk]:
         likely = likely_units(request.text)
         asked = self._opened().ask(
             "POST", "/v1/t2a_v2", body=request.body, headers=_headers(credential), params=self._params()
         )
-        with upstream_faults(billed_units=lambda: likely):
+        with self._slots.one(), upstream_faults(billed_units=lambda: likely):
             async with asked as response, aclosing(self._chunks(response, utterance, likely)) as chunks:
                 async for chunk in chunks:
                     yield chunk

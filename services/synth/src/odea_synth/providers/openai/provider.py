@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Final
 
 import httpx
@@ -86,17 +87,9 @@ class OpenAIProvider:
             return Encoded(audio_format=wanted)
         return Pcm(rate_hz=rate_hz if rate_hz and self._ways.sample_rate else RATE_HZ)
 
-    async def stream(self, utterance: Utterance) -> AsyncGenerator[Chunk]:
+    def stream(self, utterance: Utterance) -> AsyncGenerator[Chunk]:
         """See `Provider`."""
-        body = self._body(utterance)
-
-        def attempt(credential: Credential) -> AsyncGenerator[Chunk]:
-            return self._speak(body, utterance, credential)
-
-        with self._slots.one():
-            async with aclosing(self._credentials.speak(utterance.model, attempt)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
+        return self._credentials.speak(utterance.model, partial(self._speak, utterance))
 
     def _check(self, utterance: Utterance) -> None:
         longest = self._text_characters_max
@@ -127,11 +120,11 @@ class OpenAIProvider:
             body["minimax"] = utterance.minimax
         return msgspec.json.encode(body)
 
-    async def _speak(self, body: bytes, utterance: Utterance, credential: Credential) -> AsyncGenerator[Chunk]:
+    async def _speak(self, utterance: Utterance, credential: Credential) -> AsyncGenerator[Chunk]:
         units = len(utterance.text)
         headers = {**_headers(credential), "content-type": "application/json", "accept": "*/*"}
-        asked = self._opened().ask("POST", "/audio/speech", body=body, headers=headers)
-        with upstream_faults(billed_units=lambda: units):
+        asked = self._opened().ask("POST", "/audio/speech", body=self._body(utterance), headers=headers)
+        with self._slots.one(), upstream_faults(billed_units=lambda: units):
             async with asked as response:
                 trace_id = _trace_of(response)
                 if response.status_code != 200:
@@ -141,31 +134,15 @@ class OpenAIProvider:
                 # It has begun to work, which is what it bills, whether the caller waits for audio or not.
                 yield Chunk(audio=b"", billed_units=units)
                 try:
-                    async with aclosing(self._audio(response, self.source_format(utterance))) as parts:
+                    audio = _Audio(response, self.source_format(utterance), self._options.upstream.audio_bytes_max)
+                    async with aclosing(pieces(response)) as parts:
                         async for part in parts:
-                            yield Chunk(audio=part, billed_units=units)
+                            yield Chunk(audio=audio.hear(part), billed_units=units)
+                    audio.end()
                 except ProviderError as error:
                     error.billed_units, error.trace_id = units, trace_id
                     raise
         _log.debug("a speech server has spoken", provider=self.name, trace_id=trace_id)
-
-    async def _audio(self, response: httpx.Response, source: SourceFormat) -> AsyncGenerator[bytes]:
-        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind.startswith("text/") or kind.endswith("json"):
-            raise broken("the answer is text and not audio")
-        if "content-length" not in response.headers and "chunked" not in response.headers.get("transfer-encoding", ""):
-            raise broken("the answer has no end that could be told from a cut")
-        heard_bytes = 0
-        async with aclosing(pieces(response)) as parts:
-            async for part in parts:
-                if not heard_bytes:
-                    _check_beginning(part, source)
-                heard_bytes += len(part)
-                if heard_bytes > self._options.upstream.audio_bytes_max:
-                    raise broken(f"there are more than {self._options.upstream.audio_bytes_max} bytes of audio")
-                yield part
-        if not heard_bytes:
-            raise broken("there is no audio in the answer")
 
     def _units(self, response: httpx.Response, units: int) -> int:
         """What another Odea holds is the most that it may charge; others do not tell."""
@@ -200,11 +177,34 @@ class OpenAIProvider:
         return self._client
 
 
-def _check_beginning(audio: bytes, source: SourceFormat) -> None:
-    expected = AudioFormat.PCM if isinstance(source, Pcm) else source.audio_format
-    found = _BEGINNINGS.get(audio[:4])
-    if found is not None and found is not expected:
-        raise broken(f"the answer is {found.value}, which was not asked for")
+class _Audio:
+    """The audio of one answer. Raises a `ProviderError` of class upstream where it is not as was asked for."""
+
+    def __init__(self, response: httpx.Response, source: SourceFormat, bytes_max: int) -> None:
+        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind.startswith("text/") or kind.endswith("json"):
+            raise broken("the answer is text and not audio")
+        if "content-length" not in response.headers and "chunked" not in response.headers.get("transfer-encoding", ""):
+            raise broken("the answer has no end that could be told from a cut")
+        self._expected = AudioFormat.PCM if isinstance(source, Pcm) else source.audio_format
+        self._bytes_max = bytes_max
+        self._heard_bytes = 0
+
+    def hear(self, part: bytes) -> bytes:
+        """The next part, checked."""
+        if not self._heard_bytes:
+            found = _BEGINNINGS.get(part[:4], self._expected)
+            if found is not self._expected:
+                raise broken(f"the answer is {found.value}, which was not asked for")
+        self._heard_bytes += len(part)
+        if self._heard_bytes > self._bytes_max:
+            raise broken(f"there are more than {self._bytes_max} bytes of audio")
+        return part
+
+    def end(self) -> None:
+        """That was all."""
+        if not self._heard_bytes:
+            raise broken("there is no audio in the answer")
 
 
 def _headers(credential: Credential) -> dict[str, str]:
