@@ -140,7 +140,7 @@ async def ledger(dsn: str) -> AsyncGenerator[Ask]:
         PlanSet(name="bench", units=10**12, requests_per_minute=1_000_000, requests_burst=1_000_000)
     )
     await AccountStore(database, repeats).set_account(AccountSet(account_id=ACCOUNT, tenant_id=ACCOUNT, plan="bench"))
-    batcher = Batcher(HoldStore(database).apply, batch_max=400, queue_max=10_000, lanes=2)
+    batcher = Batcher(HoldStore(database).apply, batch_max=400, queue_max=10_000, lanes=4, slow_s=0.05)
     async with running(batcher.run()):
         yield batcher.submit
     await database.stop()

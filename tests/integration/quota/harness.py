@@ -108,7 +108,7 @@ async def open_ledger(
     async with AsyncExitStack() as stack:
         await database.start()
         stack.push_async_callback(database.stop)
-        batcher = Batcher(HoldStore(database).apply, batch_max=400, queue_max=5000, lanes=lanes)
+        batcher = Batcher(HoldStore(database).apply, batch_max=400, queue_max=5000, lanes=lanes, slow_s=0.05)
         await stack.enter_async_context(running(batcher.run()))
         ledger = Ledger(database, batcher)
         if sweep_s is not None:

@@ -53,9 +53,9 @@ def store() -> StubStore:
 
 @asynccontextmanager
 async def _batching(
-    apply: Apply, *, batch_max: int = 100, queue_max: int = 100, lanes: int = 1
+    apply: Apply, *, batch_max: int = 100, queue_max: int = 100, lanes: int = 1, slow_s: float = 0.01
 ) -> AsyncGenerator[Batcher]:
-    batcher = Batcher(apply, batch_max=batch_max, queue_max=queue_max, lanes=lanes)
+    batcher = Batcher(apply, batch_max=batch_max, queue_max=queue_max, lanes=lanes, slow_s=slow_s)
     work = asyncio.create_task(batcher.run())
     try:
         yield batcher
@@ -163,7 +163,7 @@ async def test_an_outage_among_single_commits_is_told_to_those_whom_it_hits(stor
     assert _codes(answers) == ["ok", "ok", ErrorCode.QUOTA_UNAVAILABLE, "ok"]
 
 
-async def test_a_fault_of_ours_fails_its_batch_and_the_lane_lives_on(store: StubStore) -> None:
+async def test_a_fault_of_ours_fails_its_batch_and_no_other(store: StubStore) -> None:
     store.faults[hold_id(1)] = [ZeroDivisionError()]
     store.gate.set()
     async with _batching(store.apply) as batcher:
@@ -204,32 +204,62 @@ async def test_a_batch_that_everybody_left_is_not_applied(store: StubStore) -> N
     assert store.begun == [[hold_id(0)], [hold_id(3)]]
 
 
-async def test_a_stuck_hot_account_delays_none_that_has_another_lane(store: StubStore) -> None:
+async def test_a_stuck_account_delays_no_other(store: StubStore) -> None:
+    """And its own commands meet in one batch behind the one that is stuck."""
     store.stuck = {"hot"}
-    accounts = [f"cold_{number}" for number in range(20)]
     async with _batching(store.apply, lanes=2) as batcher:
         hot = await _submit(batcher, reserve(1, 1, "hot"))
         await until(lambda: len(store.begun) == 1)
         hot += await _submit(batcher, *(reserve(number, 1, "hot") for number in range(2, 6)))
-        cold = await _submit(batcher, *(reserve(100 + number, 1, name) for number, name in enumerate(accounts)))
-        others = await _those_that_end(cold)
-        assert _codes([task.result() for task in others]) == ["ok"] * len(others)
+        cold = await _submit(batcher, *(reserve(100 + number, 1, f"cold_{number}") for number in range(20)))
+        assert _codes(await asyncio.gather(*cold)) == ["ok"] * 20
         assert not any(task.done() for task in hot)
         store.gate.set()
-        await asyncio.gather(*hot, *cold)
-    # The hot account's commands met in one batch, behind the first.
-    hot_batches = [batch for batch in store.begun if set(batch) & {hold_id(number) for number in range(1, 6)}]
-    assert [hold_id(1)] in hot_batches
-    assert len(hot_batches) == 2
+        await asyncio.gather(*hot)
+    assert store.sizes == [1, 20, 4]
 
 
-async def _those_that_end(tasks: list[asyncio.Task[Answer]]) -> list[asyncio.Task[Answer]]:
-    """Those tasks that end while the hot lane is stuck: about half, whichever share its lane."""
-    await until(lambda: any(task.done() for task in tasks))
-    return [task for task in tasks if task.done()]
+async def test_while_a_batch_is_quick_all_wait_for_the_next(store: StubStore) -> None:
+    """One large batch costs less than several small ones side by side."""
+    async with _batching(store.apply, lanes=4, slow_s=60) as batcher:
+        first = await _submit(batcher, reserve(1, 1, "one"))
+        await until(lambda: len(store.begun) == 1)
+        rest = await _submit(batcher, *(reserve(number, 1, f"other_{number}") for number in range(2, 5)))
+        await asyncio.sleep(0.02)
+        assert store.sizes == [1]
+        store.gate.set()
+        await asyncio.gather(*first, *rest)
+    assert store.sizes == [1, 3]
 
 
-async def test_a_hold_is_settled_in_the_lane_of_its_account(store: StubStore) -> None:
+async def test_no_more_are_stuck_side_by_side_than_there_are_lanes(store: StubStore) -> None:
+    store.stuck = {"one", "two"}
+    async with _batching(store.apply, lanes=2) as batcher:
+        tasks: list[asyncio.Task[Answer]] = []
+        for number, name in enumerate(("one", "two", "free")):
+            tasks += await _submit(batcher, reserve(number, 1, name))
+            await until(lambda number=number: len(store.begun) == min(number + 1, 2))
+        await asyncio.sleep(0.03)
+        assert store.sizes == [1, 1]
+        store.gate.set()
+        assert _codes(await asyncio.gather(*tasks)) == ["ok"] * 3
+
+
+async def test_a_stuck_account_leaves_room_for_the_others_to_wait(store: StubStore) -> None:
+    async with _batching(store.apply, queue_max=3, lanes=2, slow_s=60) as batcher:
+        tasks = await _submit(batcher, reserve(0, 1, "hot"))
+        await until(lambda: len(store.begun) == 1)
+        tasks += await _submit(batcher, *(reserve(number, 1, "hot") for number in range(1, 4)))
+        assert _codes([await batcher.submit(reserve(4, 1, "hot"))]) == [ErrorCode.OVERLOADED]
+        tasks += await _submit(batcher, *(reserve(number, 1, f"other_{number}") for number in range(5, 8)))
+        assert _codes([await batcher.submit(reserve(8, 1, "last"))]) == [ErrorCode.OVERLOADED]
+        store.gate.set()
+        assert _codes(await asyncio.gather(*tasks)) == ["ok"] * 7
+        again = await asyncio.gather(*(batcher.submit(reserve(number, 1, "hot")) for number in range(11, 14)))
+        assert _codes(again) == ["ok"] * 3, "whoever was served has left the queue"
+
+
+async def test_a_hold_is_settled_with_the_other_commands_of_its_account(store: StubStore) -> None:
     """So that it meets the account's other commands in one batch instead of waiting for their lock."""
     store.gate.set()
     numbers = range(1, 21)
@@ -240,6 +270,8 @@ async def test_a_hold_is_settled_in_the_lane_of_its_account(store: StubStore) ->
         first = await _submit(batcher, reserve(50, 1, "hot"))
         await until(lambda: len(store.begun) == before + 1)
         tasks = await _submit(batcher, *(settle(number, 1) for number in numbers))
+        await asyncio.sleep(0.03)
+        assert len(store.begun) == before + 1
         store.gate.set()
         await asyncio.gather(*first, *tasks)
     assert store.begun[before + 1 :] == [[hold_id(number) for number in numbers]]

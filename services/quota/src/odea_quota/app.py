@@ -45,6 +45,7 @@ async def serve(settings: QuotaSettings, stop: asyncio.Event) -> None:
         batch_max=settings.quota_batch_max,
         queue_max=settings.quota_queue_max,
         lanes=settings.quota_lanes,
+        slow_s=settings.quota_slow_s,
     )
     tasks = Tasks(settings.tasks_max)
     repeats = Repeats(database, keep_s=settings.idempotency_keep_s)

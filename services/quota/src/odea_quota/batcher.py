@@ -1,16 +1,15 @@
-"""Group commit: commands that arrive while a transaction is under way share the next one.
+"""Group commit: commands that arrive while a batch is under way share the next one.
 
-A lone command waits for nobody. Under load the batch grows by itself, and one commit serves all of it. An account keeps
-to one lane, so a hot account's commands meet in one batch and do not hold up the others'.
+A lone command waits for nobody. Under load the batch grows by itself, and one commit serves all of it. A batch that is
+slow, since somebody has one of its accounts locked, is overtaken by the other accounts' commands.
 """
 
 import asyncio
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Final, TypeAlias
-from zlib import crc32
 
 import asyncpg
 import structlog
@@ -18,6 +17,7 @@ from prometheus_client import Counter, Histogram
 
 from odea_contracts.errors import ErrorCode, Failure, failure
 from odea_contracts.quota import Denied, Extend, Reserve, Settled
+from odea_quota.command_queue import CommandQueue, Waiting
 from odea_quota.ledger import Answer, Command
 from odea_runtime import tracing
 from odea_runtime.postgres import StorageUnavailableError
@@ -35,94 +35,70 @@ _SECONDS = Histogram("odea_quota_decision_seconds", "From arrival to durable ans
 _LATE = Counter("odea_quota_late_settles_total", "Holds settled after they had expired")
 
 
-class _Waiting:
-    """A command that has no answer yet."""
-
-    __slots__ = ("began", "command", "future", "place")
-
-    def __init__(self, command: Command, future: "asyncio.Future[Answer]") -> None:
-        self.command = command
-        self.future = future
-        self.place = tracing.place()
-        self.began = time.perf_counter()
-
-    def answer(self, answer: Answer) -> None:
-        """Answer it, unless whoever asked has left."""
-        _count(self.command, answer)
-        _SECONDS.observe(time.perf_counter() - self.began)
-        if not self.future.done():
-            self.future.set_result(answer)
-
-
 class Batcher:
     """Collects commands and applies them in batches.
 
     Args:
         apply: decides and writes a batch in one transaction.
         batch_max: commands in one transaction.
-        queue_max: commands waiting in one lane.
-        lanes: transactions under way side by side.
+        queue_max: commands of one account that wait; those of all together may be so many for each lane.
+        lanes: batches under way side by side, no two with the same account.
+        slow_s: how long a batch may take before another one sets out beside it.
     """
 
-    def __init__(self, apply: Apply, *, batch_max: int, queue_max: int, lanes: int) -> None:
+    def __init__(self, apply: Apply, *, batch_max: int, queue_max: int, lanes: int, slow_s: float) -> None:
         self._apply = apply
         self._batch_max = batch_max
-        self._queue_max = queue_max
-        self._lanes: list[deque[_Waiting]] = [deque() for _ in range(lanes)]
-        self._wakes = [asyncio.Event() for _ in range(lanes)]
-        self._lane_of_hold: OrderedDict[str, int] = OrderedDict()
+        self._slow_s = slow_s
+        self._lanes = asyncio.Semaphore(lanes)
+        self._queue = CommandQueue(account_max=queue_max, waiting_max=queue_max * lanes)
+        self._account_of_hold: OrderedDict[str, str] = OrderedDict()
         self._ended = False
 
     async def submit(self, command: Command) -> Answer:
         """Wait for the command's durable answer; a `Failure` if it can't be given."""
         if self._ended:
             return _refuse(command, ErrorCode.QUOTA_UNAVAILABLE)
-        index = self._lane_index(command)
-        lane = self._lanes[index]
-        if len(lane) >= self._queue_max:
+        waiting = Waiting(command, self._account_of(command), asyncio.get_running_loop().create_future())
+        if not self._queue.add(waiting):
             return _refuse(command, ErrorCode.OVERLOADED)
-        waiting = _Waiting(command, asyncio.get_running_loop().create_future())
-        lane.append(waiting)
-        self._wakes[index].set()
-        return await waiting.future
+        return await waiting.answer
 
     async def run(self) -> None:
         """Work until cancelled. Commands that then still wait, or come later, are answered with a failure."""
         try:
             async with asyncio.TaskGroup() as group:
-                for lane, wake in zip(self._lanes, self._wakes, strict=True):
-                    group.create_task(self._run_lane(lane, wake))
+                while True:
+                    await self._lanes.acquire()
+                    batch = await self._queue.take(self._batch_max)
+                    work = group.create_task(self._work(batch))
+                    await asyncio.wait({work}, timeout=self._slow_s)
         finally:
             self._ended = True
-            for lane in self._lanes:
-                _answer_all(lane, failure(ErrorCode.QUOTA_UNAVAILABLE))
-                lane.clear()
+            _answer_all(self._queue.empty(), failure(ErrorCode.QUOTA_UNAVAILABLE))
 
-    def _lane_index(self, command: Command) -> int:
-        lanes = len(self._lanes)
+    def _account_of(self, command: Command) -> str:
         if isinstance(command, Reserve):
-            index = crc32(command.accounts[0].encode()) % lanes
-            self._lane_of_hold[command.hold_id] = index
-            if len(self._lane_of_hold) > _REMEMBERED_MAX:
-                self._lane_of_hold.popitem(last=False)
-            return index
-        # What ends a hold is as a rule the last that is heard of it; whatever comes all the same waits for a lock.
-        recall = self._lane_of_hold.get if isinstance(command, Extend) else self._lane_of_hold.pop
-        return recall(command.hold_id, crc32(command.hold_id.encode()) % lanes)
+            account_id = self._account_of_hold[command.hold_id] = command.accounts[0]
+            if len(self._account_of_hold) > _REMEMBERED_MAX:
+                self._account_of_hold.popitem(last=False)
+            return account_id
+        # What ends a hold is as a rule the last that is heard of it; whatever comes all the same may meet its account
+        # in another batch, and is told so by the database.
+        recall = self._account_of_hold.get if isinstance(command, Extend) else self._account_of_hold.pop
+        return recall(command.hold_id, command.hold_id)
 
-    async def _run_lane(self, lane: deque[_Waiting], wake: asyncio.Event) -> None:
-        while True:
-            await wake.wait()
-            wake.clear()
-            while lane:
-                batch = [lane.popleft() for _ in range(min(len(lane), self._batch_max))]
-                try:
-                    await self._commit([waiting for waiting in batch if not waiting.future.done()])
-                except asyncio.CancelledError:
-                    _answer_all(batch, failure(ErrorCode.QUOTA_UNAVAILABLE))
-                    raise
+    async def _work(self, batch: list[Waiting]) -> None:
+        try:
+            await self._commit([waiting for waiting in batch if not waiting.answer.done()])
+        except asyncio.CancelledError:
+            _answer_all(batch, failure(ErrorCode.QUOTA_UNAVAILABLE))
+            raise
+        finally:
+            self._queue.done(batch)
+            self._lanes.release()
 
-    async def _commit(self, batch: list[_Waiting], *, again: bool = False) -> None:
+    async def _commit(self, batch: list[Waiting], *, again: bool = False) -> None:
         if not batch:
             return
         _BATCH.observe(len(batch))
@@ -134,14 +110,14 @@ class Batcher:
             _answer_all(batch, failure(ErrorCode.QUOTA_UNAVAILABLE))
         except _FAULTS_OF_ONE as error:
             await self._commit_singly(batch, error, again=again)
-        except Exception:  # noqa: BLE001 - a fault of ours fails this batch and must not end the lane
+        except Exception:  # noqa: BLE001 - a fault of ours fails this batch and must not end the others
             structlog.get_logger().exception("a batch could not be decided")
             _answer_all(batch, failure(ErrorCode.INTERNAL_ERROR))
         else:
             for waiting, answer in zip(batch, answers, strict=True):
-                waiting.answer(answer)
+                _answer(waiting, answer)
 
-    async def _commit_singly(self, batch: list[_Waiting], error: asyncpg.PostgresError, *, again: bool) -> None:
+    async def _commit_singly(self, batch: list[Waiting], error: asyncpg.PostgresError, *, again: bool) -> None:
         """Try each command once more by itself: the others do not suffer, and a clash is then seen and named."""
         if not again:
             for waiting in batch:
@@ -152,10 +128,18 @@ class Batcher:
         _answer_all(batch, failure(ErrorCode.INTERNAL_ERROR))
 
 
-def _answer_all(batch: Iterable[_Waiting], answer: Failure) -> None:
+def _answer(waiting: Waiting, answer: Answer) -> None:
+    """Answer it, unless whoever asked has left."""
+    _count(waiting.command, answer)
+    _SECONDS.observe(time.perf_counter() - waiting.began)
+    if not waiting.answer.done():
+        waiting.answer.set_result(answer)
+
+
+def _answer_all(batch: Iterable[Waiting], answer: Failure) -> None:
     for waiting in batch:
-        if not waiting.future.done():
-            waiting.answer(answer)
+        if not waiting.answer.done():
+            _answer(waiting, answer)
 
 
 def _refuse(command: Command, code: ErrorCode) -> Failure:

@@ -13,9 +13,11 @@ class QuotaSettings(DatabaseSettings):
     quota_batch_max: Annotated[int, Field(ge=1, le=5000)] = 400
     """Commands decided in one transaction."""
     quota_queue_max: Annotated[int, Field(ge=1, le=100_000)] = 5_000
-    """Commands that wait for a transaction; one more is refused as overloaded."""
-    quota_lanes: Annotated[int, Field(ge=1, le=32)] = 2
-    """Batches under way side by side. An account keeps to one lane, so a busy one leaves the others to the rest."""
+    """Commands of one account that may wait; one more is refused as overloaded. Of all together, so many a lane."""
+    quota_lanes: Annotated[int, Field(ge=1, le=32)] = 4
+    """Batches under way side by side, no two with the same account. There is one while it is quick."""
+    quota_slow_s: Annotated[float, Field(gt=0, le=10)] = 0.05
+    """How long a batch may take before the commands of other accounts overtake it on another lane."""
     quota_write_off_s: Annotated[float, Field(ge=60, le=2_592_000)] = 3600.0
     """How old a charge may be that is taken back because the speech did not arrive. Older ones stand."""
     quota_sweep_s: Annotated[float, Field(gt=0, le=10)] = 1.0
