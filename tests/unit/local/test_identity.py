@@ -1,6 +1,8 @@
 """Only the search bit is given, only where it is missing, and whoever owns the cluster runs it."""
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -77,3 +79,28 @@ def test_without_any_user_root_is_told_what_to_do(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(identity, "_create", nobody)
     with pytest.raises(LocalError, match="useradd --system odea-postgres"):
         database_identity(tmp_path / "none")
+
+
+@pytest.mark.usefixtures("as_root")
+def test_of_two_that_need_the_user_at_once_one_makes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the other one does not take it for there before its number is final."""
+    known: list[Identity] = []
+    made: list[str] = []
+
+    def make(name: str) -> Identity:
+        made.append(name)
+        known.append(Identity(uid=999, gid=999))
+        time.sleep(0.1)
+        known[:] = [STRANGER]
+        return STRANGER
+
+    def find(_name: str) -> Identity | None:
+        return known[0] if known else None
+
+    monkeypatch.setattr(identity, "_find", find)
+    monkeypatch.setattr(identity, "_create", make)
+    monkeypatch.setattr(identity, "USERS", tmp_path / "passwd")
+    (tmp_path / "passwd").touch()
+    with ThreadPoolExecutor(2) as stacks:
+        assert list(stacks.map(database_identity, [tmp_path / "one", tmp_path / "two"])) == [STRANGER] * 2
+    assert made == [identity.SYSTEM_USER]

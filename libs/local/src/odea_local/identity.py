@@ -1,10 +1,14 @@
 """Whom PostgreSQL runs as when we are root, which it refuses to be, and the way that this user needs to its files."""
 
+import fcntl
 import os
 import pwd
 import shutil
 import stat
 import subprocess
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +17,7 @@ from odea_local.errors import LocalError
 SYSTEM_USER = "odea-postgres"
 FALLBACK_USER = "nobody"
 COMMAND_WAIT_S = 20
+USERS = Path("/etc/passwd")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +41,24 @@ def database_identity(cluster: Path) -> Identity | None:
         return None
     if cluster.exists() and (owner := cluster.stat()).st_uid != 0:
         return Identity(uid=owner.st_uid, gid=owner.st_gid)
-    return _find(SYSTEM_USER) or _create(SYSTEM_USER) or _find(FALLBACK_USER) or _refuse()
+    with _one_at_a_time():
+        return _find(SYSTEM_USER) or _create(SYSTEM_USER) or _find(FALLBACK_USER) or _refuse()
+
+
+@contextmanager
+def _one_at_a_time() -> Generator[None]:
+    """Keep another stack from finding a user that is just being made, whose number may still change.
+
+    Whoever else holds the lock for longer than making a user takes is not waited for.
+    """
+    until = time.monotonic() + COMMAND_WAIT_S
+    with USERS.open("rb") as users:
+        while time.monotonic() < until:
+            with suppress(BlockingIOError):
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            time.sleep(0.02)
+        yield
 
 
 def open_way(identity: Identity, *targets: Path) -> tuple[Path, ...]:
