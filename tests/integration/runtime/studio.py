@@ -147,14 +147,12 @@ async def end_of(studio: Studio, within_s: float = MARGIN_S) -> Ended:
 
 
 class Wire:
-    """What a third party on the bus sees of one stream: frames one way, credit the other, in the server's order."""
+    """What a third party sees of one stream: frames one way, credit the other. Which was first it can't tell."""
 
-    def __init__(self, window: int) -> None:
-        self.window: Final = window
+    def __init__(self) -> None:
         self.audio = 0
         self.beats = 0
         self.credited = 0
-        self.under_way_max = 0
 
     async def watch(self, bus: Bus) -> None:
         await bus.client.subscribe(f"{streams_prefix('tests')}.>", cb=self._see_frame)
@@ -166,7 +164,6 @@ class Wire:
         self.beats += headers.get(HEADER_FRAME) == Frame.BEAT
         if HEADER_SEQ in headers:
             self.audio = int(headers[HEADER_SEQ])
-            self.under_way_max = max(self.under_way_max, self.audio - self.credited)
 
     async def _see_credit(self, message: Msg) -> None:
         self.credited = msgspec.json.decode(message.data, type=Credit).through

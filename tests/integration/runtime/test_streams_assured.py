@@ -71,7 +71,7 @@ async def test_a_receiver_that_is_there_says_so_at_once(nats_url: str, ago_s: fl
 
 
 async def test_a_receiver_that_has_just_asked_is_not_asked(nats_url: str) -> None:
-    performance, wire = Performance(), Wire(16)
+    performance, wire = Performance(), Wire()
     async with (
         open_bus(nats_url, service="third") as third,
         open_studio(nats_url, performance.play, stream_beat_s=SELDOM_S, stream_fresh_s=FRESH_S),
@@ -85,7 +85,7 @@ async def test_a_receiver_that_has_just_asked_is_not_asked(nats_url: str) -> Non
 
 async def test_a_stream_says_when_it_was_asked_for(nats_url: str) -> None:
     """By itself: whoever opens one need not think of it. Every one is asked here, so that it shows."""
-    performance, wire = Performance(), Wire(16)
+    performance, wire = Performance(), Wire()
     async with (
         open_bus(nats_url, service="third") as third,
         open_studio(nats_url, performance.play, stream_beat_s=SELDOM_S, stream_fresh_s=0),
