@@ -10,6 +10,7 @@ import pytest
 from odea_contracts.errors import ErrorCode, Failure
 from odea_contracts.quota import HoldConflict, Released, Reserve
 from odea_quota.batcher import Apply, Batcher
+from odea_quota.book import Expire
 from odea_quota.ledger import Answer, Command
 from odea_runtime.postgres import StorageUnavailableError
 from support.waiting import until
@@ -275,6 +276,20 @@ async def test_a_hold_is_settled_with_the_other_commands_of_its_account(store: S
         store.gate.set()
         await asyncio.gather(*first, *tasks)
     assert store.begun[before + 1 :] == [[hold_id(number) for number in numbers]]
+
+
+async def test_a_hold_of_another_life_expires_with_the_other_commands_of_its_account(store: StubStore) -> None:
+    store.stuck = {"hot"}
+    async with _batching(store.apply, lanes=4) as batcher:
+        tasks = await _submit(batcher, reserve(1, 1, "hot"))
+        await until(lambda: store.sizes == [1])
+        tasks += await _submit(batcher, Expire(hold_id(2), "hot"), Expire(hold_id(3), "cold"))
+        assert _codes([await tasks[2]]) == ["ok"]
+        await asyncio.sleep(0.03)
+        assert not tasks[1].done()
+        store.gate.set()
+        await asyncio.gather(*tasks)
+    assert store.begun[1:] == [[hold_id(3)], [hold_id(2)]]
 
 
 async def test_a_shutdown_answers_all_that_wait(store: StubStore) -> None:

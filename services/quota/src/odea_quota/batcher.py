@@ -17,6 +17,7 @@ from prometheus_client import Counter, Histogram
 
 from odea_contracts.errors import ErrorCode, Failure, failure
 from odea_contracts.quota import Denied, Extend, Reserve, Settled
+from odea_quota.book import Expire
 from odea_quota.command_queue import CommandQueue, Waiting
 from odea_quota.ledger import Answer, Command
 from odea_runtime import tracing
@@ -83,10 +84,11 @@ class Batcher:
             if len(self._account_of_hold) > _REMEMBERED_MAX:
                 self._account_of_hold.popitem(last=False)
             return account_id
-        # What ends a hold is as a rule the last that is heard of it; whatever comes all the same may meet its account
-        # in another batch, and is told so by the database.
+        # What ends a hold is as a rule the last that is heard of it. What comes all the same, or for a hold of another
+        # replica, may meet its account in another batch, and is told so by the database.
         recall = self._account_of_hold.get if isinstance(command, Extend) else self._account_of_hold.pop
-        return recall(command.hold_id, command.hold_id)
+        known = command.account_id if isinstance(command, Expire) else None
+        return recall(command.hold_id, None) or known or command.hold_id
 
     async def _work(self, batch: list[Waiting]) -> None:
         try:

@@ -96,9 +96,14 @@ class Crossing(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Expire(Struct, frozen=True, gc=False):
-    """The sweeper's command: end this hold if its lease has ended."""
+    """The sweeper's command: end this hold if its lease has ended.
+
+    Attributes:
+        account_id: the first that it takes from, if that is known.
+    """
 
     hold_id: str
+    account_id: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)

@@ -197,7 +197,7 @@ WHERE (u.tenant_id, u.day, u.key_id) = (d.tenant_id, d.day, d.key_id);
 -- Open holds whose lease has ended, the oldest first.
 -- limit: how many at most
 -- `now()` and not the clock, which changes from row to row, so that the index ends the search at the first live lease.
-SELECT hold_id::text FROM quota.holds WHERE lease_ends_at < now() ORDER BY lease_ends_at LIMIT :limit;
+SELECT hold_id::text, account_ids[1] AS account_id FROM quota.holds WHERE lease_ends_at < now() ORDER BY lease_ends_at LIMIT :limit;
 
 -- name: hold_gauges()^
 -- How many holds are open, and how old the oldest is.

@@ -96,7 +96,8 @@ class HoldStore:
     async def overdue(self, limit: int) -> list[Expire]:
         """Commands that end the holds whose lease is over."""
         async with self._database.connection() as connection:
-            return [Expire(row["hold_id"]) async for row in self._queries.find_overdue(connection, limit=limit)]
+            rows = self._queries.find_overdue(connection, limit=limit)
+            return [Expire(row["hold_id"], row["account_id"]) async for row in rows]
 
     async def gauges(self) -> tuple[int, float]:
         """How many holds are open, and the age of the oldest in seconds."""
