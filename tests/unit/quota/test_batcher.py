@@ -278,6 +278,25 @@ async def test_a_hold_is_settled_with_the_other_commands_of_its_account(store: S
     assert store.begun[before + 1 :] == [[hold_id(number) for number in numbers]]
 
 
+async def test_what_failed_on_a_stuck_account_waits_for_it_again(store: StubStore) -> None:
+    """In another batch it would be stuck as well, and everybody else's commands in there with it."""
+    store.gate.set()
+    store.faults[hold_id(1)] = [StorageUnavailableError("locked")]
+    async with _batching(store.apply, lanes=4) as batcher:
+        assert _codes([await batcher.submit(reserve(1, 1, "hot"))]) == [ErrorCode.QUOTA_UNAVAILABLE]
+        store.faults[hold_id(1)] = [StorageUnavailableError("locked")]
+        assert _codes([await batcher.submit(settle(1, 1))]) == [ErrorCode.QUOTA_UNAVAILABLE]
+        store.gate.clear()
+        store.stuck = {"hot"}
+        stuck = await _submit(batcher, reserve(2, 1, "hot"))
+        await until(lambda: store.begun[-1] == [hold_id(2)])
+        again = await _submit(batcher, settle(1, 1))
+        assert _codes([await batcher.submit(reserve(3, 1, "cold"))]) == ["ok"]
+        assert store.begun[-1] == [hold_id(3)]
+        store.gate.set()
+        assert _codes(await asyncio.gather(*stuck, *again)) == ["ok"] * 2
+
+
 async def test_a_hold_of_another_life_expires_with_the_other_commands_of_its_account(store: StubStore) -> None:
     store.stuck = {"hot"}
     async with _batching(store.apply, lanes=4) as batcher:

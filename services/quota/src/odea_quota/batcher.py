@@ -16,7 +16,7 @@ import structlog
 from prometheus_client import Counter, Histogram
 
 from odea_contracts.errors import ErrorCode, Failure, failure
-from odea_contracts.quota import Denied, Extend, Reserve, Settled
+from odea_contracts.quota import Denied, ExceedsHold, Extend, HoldConflict, Reserve, Reserved, Settled
 from odea_quota.book import Expire
 from odea_quota.command_queue import CommandQueue, Waiting
 from odea_quota.ledger import Answer, Command
@@ -84,11 +84,18 @@ class Batcher:
             if len(self._account_of_hold) > _REMEMBERED_MAX:
                 self._account_of_hold.popitem(last=False)
             return account_id
-        # What ends a hold is as a rule the last that is heard of it. What comes all the same, or for a hold of another
-        # replica, may meet its account in another batch, and is told so by the database.
-        recall = self._account_of_hold.get if isinstance(command, Extend) else self._account_of_hold.pop
         known = command.account_id if isinstance(command, Expire) else None
-        return recall(command.hold_id, None) or known or command.hold_id
+        # A hold of another replica's, or of another life, may meet its account in another batch: the database tells.
+        return self._account_of_hold.get(command.hold_id) or known or command.hold_id
+
+    def _forget(self, command: Command, answer: Answer) -> None:
+        """Once a hold has ended, or was refused, that is as a rule the last that is heard of it.
+
+        Not before: what failed is asked again, and must wait for its account again if that is what is stuck.
+        """
+        stands = isinstance(answer, Failure | Reserved | ExceedsHold | HoldConflict)
+        if not stands and not isinstance(command, Extend):
+            self._account_of_hold.pop(command.hold_id, None)
 
     async def _work(self, batch: list[Waiting]) -> None:
         try:
@@ -117,6 +124,7 @@ class Batcher:
             _answer_all(batch, failure(ErrorCode.INTERNAL_ERROR))
         else:
             for waiting, answer in zip(batch, answers, strict=True):
+                self._forget(waiting.command, answer)
                 _answer(waiting, answer)
 
     async def _commit_singly(self, batch: list[Waiting], error: asyncpg.PostgresError, *, again: bool) -> None:

@@ -51,7 +51,8 @@ class CommandQueue:
             return False
         self._waiting.append(waiting)
         self._counts[waiting.account_id] += 1
-        self._wake.set()
+        if waiting.account_id not in self._in_hand:
+            self._wake.set()
         return True
 
     async def take(self, count: int) -> list[Waiting]:

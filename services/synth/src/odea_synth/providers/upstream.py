@@ -238,7 +238,7 @@ async def pieces(response: httpx.Response) -> AsyncGenerator[bytes]:
     """
     if response.headers.get("content-encoding", "identity").lower() != "identity":
         raise broken("the answer is compressed although that was not allowed")
-    # Not by the response's own iterators, which cut it anew and count it: as much work as all the rest.
+    # Not by the response's own iterators, which would cut it anew and count it.
     async for piece in cast("httpx.AsyncByteStream", response.stream):
         yield piece
 
