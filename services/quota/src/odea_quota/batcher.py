@@ -16,7 +16,7 @@ import structlog
 from prometheus_client import Counter, Histogram
 
 from odea_contracts.errors import ErrorCode, Failure, failure
-from odea_contracts.quota import Denied, ExceedsHold, Extend, HoldConflict, Reserve, Reserved, Settled
+from odea_contracts.quota import Denied, ExceedsHold, Extend, Reserve, Settled
 from odea_quota.book import Expire
 from odea_quota.command_queue import CommandQueue, Waiting
 from odea_quota.ledger import Answer, Command
@@ -93,8 +93,11 @@ class Batcher:
 
         Not before: what failed is asked again, and must wait for its account again if that is what is stuck.
         """
-        stands = isinstance(answer, Failure | Reserved | ExceedsHold | HoldConflict)
-        if not stands and not isinstance(command, Extend):
+        if isinstance(command, Reserve):
+            over = isinstance(answer, Denied)
+        else:
+            over = not isinstance(command, Extend) and not isinstance(answer, Failure | ExceedsHold)
+        if over:
             self._account_of_hold.pop(command.hold_id, None)
 
     async def _work(self, batch: list[Waiting]) -> None:
