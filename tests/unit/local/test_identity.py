@@ -1,5 +1,6 @@
 """Only the search bit is given, only where it is missing, and whoever owns the cluster runs it."""
 
+import fcntl
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -104,3 +105,18 @@ def test_of_two_that_need_the_user_at_once_one_makes_it(tmp_path: Path, monkeypa
     with ThreadPoolExecutor(2) as stacks:
         assert list(stacks.map(database_identity, [tmp_path / "one", tmp_path / "two"])) == [STRANGER] * 2
     assert made == [identity.SYSTEM_USER]
+
+
+@pytest.mark.usefixtures("as_root")
+def test_whoever_keeps_the_list_of_users_locked_keeps_nobody_waiting_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find(_name: str) -> Identity | None:
+        return STRANGER
+
+    monkeypatch.setattr(identity, "_find", find)
+    monkeypatch.setattr(identity, "COMMAND_WAIT_S", 0.05)
+    monkeypatch.setattr(identity, "USERS", tmp_path / "passwd")
+    with (tmp_path / "passwd").open("wb") as users:
+        fcntl.flock(users, fcntl.LOCK_EX)
+        assert database_identity(tmp_path / "none") == STRANGER
