@@ -105,6 +105,8 @@ class Credentials:
 
     def usable(self, model: str) -> tuple[Credential, ...]:
         """Those that may be tried for a model, in that order: as configured, those that rest last."""
+        if not self._parked_until and not self._resting_until:
+            return self._credentials
         now = self._clock()
         free = [one for one in self._credentials if self._wait_s(one, model, now) <= 0]
         return tuple(sorted(free, key=lambda one: self._resting_until.get(one.name, 0.0) > now))
