@@ -12,6 +12,7 @@ from nats.aio.msg import Msg
 
 from odea_contracts import plans, quota
 from odea_contracts.base import Endpoint, Message
+from odea_contracts.bundles import RequestBundle
 from odea_contracts.errors import Failure
 from odea_contracts.plans import Plan, PlanSet
 from odea_contracts.quota import Balance, Window
@@ -95,7 +96,10 @@ class Caller:
         heard: list[RequestT] = []
 
         async def take(message: Msg) -> None:
-            heard.append(msgspec.json.decode(message.data, type=endpoint.request))
+            parts = [message.data]
+            if message.data.startswith(b"["):
+                parts = [bytes(part.body) for part in msgspec.json.decode(message.data, type=RequestBundle)]
+            heard.extend(msgspec.json.decode(part, type=endpoint.request) for part in parts)
 
         tap = await self.bus.client.subscribe(endpoint.subject, cb=take)
         await self.bus.round_trip()

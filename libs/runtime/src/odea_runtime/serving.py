@@ -4,6 +4,7 @@ An endpoint that is served always answers: with its handler's outcome, or with a
 handler fails or too much is in hand.
 """
 
+import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable
@@ -21,6 +22,7 @@ from odea_contracts.errors import ErrorCode, Failure, failure
 from odea_contracts.subjects import is_reply_address
 from odea_contracts.synth import HEADER_DEADLINE_MS, HEADER_REQUEST_ID, HEADER_SENT_MS
 from odea_runtime import tracing
+from odea_runtime.bundles import Asked, unbundled
 from odea_runtime.bus import BUCKETS_S, UNREADABLE, UnavailableError
 from odea_runtime.counting import by_labels
 from odea_runtime.tasks import Tasks
@@ -57,16 +59,28 @@ def serve(
     answer = _Answering(endpoint.subject, handler, unavailable)
     decoder = msgspec.json.Decoder(endpoint.request)
 
+    def take(asked: Asked) -> Failure | None:
+        """Have it handled; why not, if it can't be."""
+        try:
+            body = decoder.decode(asked.data)
+        except UNREADABLE as error:
+            _handled(endpoint.subject, "bad_body").inc()
+            return bad_body(error)
+        if tasks.start(answer(body, asked)):
+            return None
+        _handled(endpoint.subject, "overloaded").inc()
+        return failure(ErrorCode.OVERLOADED)
+
     async def receive(msg: Msg) -> None:
         try:
-            body = decoder.decode(msg.data)
+            together = unbundled(msg)
         except UNREADABLE as error:
             _handled(endpoint.subject, "bad_body").inc()
             await respond(msg, bad_body(error))
             return
-        if not tasks.start(answer(body, msg)):
-            _handled(endpoint.subject, "overloaded").inc()
-            await respond(msg, failure(ErrorCode.OVERLOADED))
+        refused = [(asked, why) for asked in together if (why := take(asked))]
+        if refused:
+            await asyncio.gather(*(respond(asked, why) for asked, why in refused))
 
     listen(router, endpoint.subject, endpoint.queue, receive)
 
@@ -111,7 +125,7 @@ class _Answering(Generic[RequestT, ReplyT]):
         self._unavailable = unavailable
         self._seconds = _HANDLE_SECONDS.labels(subject)
 
-    async def __call__(self, body: RequestT, raw: Msg) -> None:
+    async def __call__(self, body: RequestT, raw: Asked) -> None:
         if too_late(raw):
             return
         structlog.contextvars.bind_contextvars(request_id=(raw.headers or {}).get(HEADER_REQUEST_ID))
@@ -139,7 +153,7 @@ def _outcome(reply: Message) -> str:
     return reply.code if isinstance(reply, Failure) else str(type(reply).__struct_config__.tag)
 
 
-def too_late(raw: Msg) -> bool:
+def too_late(raw: Asked) -> bool:
     """Whether the sender has given up: an answer would reach nobody, and the work would be for nothing."""
     left_s = time_left_s(raw)
     if left_s is None or left_s >= 0:
@@ -148,24 +162,24 @@ def too_late(raw: Msg) -> bool:
     return True
 
 
-def time_left_s(raw: Msg) -> float | None:
+def time_left_s(raw: Asked) -> float | None:
     """How long the sender still waits; `None` if it did not say until when."""
     deadline_s = _time_in(raw, HEADER_DEADLINE_MS)
     return None if deadline_s is None else deadline_s - time.time()
 
 
-def age_s(raw: Msg) -> float | None:
+def age_s(raw: Asked) -> float | None:
     """How long ago it was sent, by the clocks of both hosts; `None` if it does not say when."""
     sent_s = _time_in(raw, HEADER_SENT_MS)
     return None if sent_s is None else time.time() - sent_s
 
 
-def _time_in(raw: Msg, header: str) -> float | None:
+def _time_in(raw: Asked, header: str) -> float | None:
     time_ms = (raw.headers or {}).get(header, "")
     return int(time_ms) / 1000 if _TIME_MS.fullmatch(time_ms) else None
 
 
-async def respond(raw: Msg, reply: Message) -> None:
+async def respond(raw: Asked, reply: Message) -> None:
     """Send `reply` to whoever asked, if anybody can still be reached.
 
     Only to where replies go: a request may name any subject for its answer, and would have us speak there with our

@@ -18,6 +18,8 @@ from pydantic import (
     field_validator,
 )
 
+from odea_contracts.bundles import BUNDLE_MAX
+
 PREFIX = "ODEA_"
 EXIT_CONFIG = 78
 """The exit status of a process whose settings are unusable (EX_CONFIG of sysexits.h): restarting it is of no use."""
@@ -94,6 +96,8 @@ class Settings(BaseModel):
     """Messages handled at the same time; one more is refused as overloaded."""
     call_timeout_s: Annotated[float, Field(gt=0, le=60)] = 1.5
     """How long a reply from another service is waited for."""
+    bundle_max: Annotated[int, Field(ge=1, le=BUNDLE_MAX)] = 100
+    """Requests to one subject, made at the same moment, that leave in one message; with 1 each goes by itself."""
     drain_s: Annotated[float, Field(gt=0, le=3600)] = 20.0
     """How long work in hand may go on after SIGTERM."""
 

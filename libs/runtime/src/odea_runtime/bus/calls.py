@@ -22,6 +22,7 @@ from odea_contracts.base import Endpoint, Message
 from odea_contracts.subjects import inbox_prefix, streams_prefix
 from odea_contracts.synth import HEADER_DEADLINE_MS, HEADER_REQUEST_ID
 from odea_runtime import tracing
+from odea_runtime.bus.bundles import Bundles
 from odea_runtime.bus.connection import Connection
 from odea_runtime.bus.errors import (
     UNREADABLE,
@@ -54,7 +55,7 @@ class Bus(Connection):
     """One connection to NATS: call, publish and, through routers, serve.
 
     Args:
-        settings: `nats_*`, `call_timeout_s`, `drain_s`.
+        settings: `nats_*`, `call_timeout_s`, `bundle_max`, `drain_s`.
         service: the user of the bus; its inboxes and streams lie below prefixes with this name.
         routers: what this process serves.
     """
@@ -62,16 +63,21 @@ class Bus(Connection):
     def __init__(self, settings: Settings, service: str, *routers: NatsRouter) -> None:
         super().__init__(settings, service, *routers)
         self._timeout_s = settings.call_timeout_s
+        self._bundle_max = settings.bundle_max
         self._serving = False
         self._service = service
         self._replies: Replies | None = None
+        self._bundles: Bundles | None = None
         self.streams_prefix: Final = streams_prefix(service)
 
     async def start(self, before: Callable[[], Awaitable[None]] | None = None) -> None:
         """Connect, waiting as long as it takes, run `before`, and begin to serve."""
         await self.broker.connect()
-        self._replies = Replies(self.client, inbox_prefix(self._service))
+        inbox = inbox_prefix(self._service)
+        self._replies = Replies(self.client, inbox)
         await self._replies.start()
+        self._bundles = Bundles(self.client, inbox, bundle_max=self._bundle_max, has_room=self.has_room)
+        await self._bundles.start()
         if before:
             await before()
         await self.broker.start()
@@ -136,16 +142,14 @@ class Bus(Connection):
     async def _call(
         self, endpoint: Endpoint[RequestT, ReplyT], request: RequestT, timeout_s: float, request_id: str | None
     ) -> ReplyT:
-        if not self.connected or self._replies is None:
+        if not self.connected:
             raise DisconnectedError(endpoint.subject)
         headers = {HEADER_DEADLINE_MS: str(int((time.time() + timeout_s) * 1000)), **tracing.headers()}
         request_id = request_id or structlog.contextvars.get_contextvars().get("request_id")
         if request_id:
             headers[HEADER_REQUEST_ID] = request_id
         try:
-            body = msgspec.json.encode(request)
-            asking = self._replies.ask(endpoint.subject, body, headers, timeout_s)
-            message = await (asking if self.has_room(len(body) + _HEADERS_BYTES) else _within(timeout_s, asking))
+            reply = await self._ask(endpoint.subject, msgspec.json.encode(request), headers, timeout_s)
         except nats.errors.NoRespondersError:
             raise NoRespondersError(endpoint.subject) from None
         except TimeoutError:
@@ -153,9 +157,20 @@ class Bus(Connection):
         except nats.errors.Error as error:
             raise DisconnectedError(endpoint.subject) from error
         try:
-            return cast("ReplyT", _reply_decoder(endpoint.reply).decode(message.data))
+            return cast("ReplyT", _reply_decoder(endpoint.reply).decode(reply))
         except UNREADABLE as error:
             raise BadReplyError(endpoint.subject) from error
+
+    async def _ask(self, subject: str, body: bytes, headers: dict[str, str], timeout_s: float) -> bytes:
+        if self._replies is None or self._bundles is None:
+            raise DisconnectedError(subject)
+        until = time.monotonic() + timeout_s
+        if (reply := await self._bundles.ask(subject, body, headers, timeout_s)) is not None:
+            return reply
+        left_s = max(0.0, until - time.monotonic())
+        asking = self._replies.ask(subject, body, headers, left_s)
+        message = await (asking if self.has_room(len(body) + _HEADERS_BYTES) else _within(left_s, asking))
+        return message.data
 
     async def publish(self, subject: str, message: Message, *, headers: dict[str, str] | None = None) -> None:
         """Send `message` to whoever listens now. It is lost if nobody does.

@@ -6,13 +6,14 @@ nats-py's own `request` draws a random name, and makes a timer and two callbacks
 import asyncio
 import secrets
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-_NO_RESPONDERS: Final = "503"
+NO_RESPONDERS: Final = "503"
+"""The status of the message that says that nobody serves a subject."""
 
 
 class Replies:
@@ -46,14 +47,14 @@ class Replies:
         self._number += 1
         name = str(self._number)
         reply = self._waiting[name] = loop.create_future()
-        timer = loop.call_later(timeout_s, _give_up, reply)
+        timer = loop.call_later(timeout_s, give_up, reply)
         try:
             await self._client.publish(subject, body, reply=self._prefix + name, headers=headers)
             message = await reply
         finally:
             timer.cancel()
             del self._waiting[name]
-        if _status(message.headers) == _NO_RESPONDERS:
+        if status(message.headers) == NO_RESPONDERS:
             raise nats.errors.NoRespondersError
         return message
 
@@ -63,10 +64,12 @@ class Replies:
             reply.set_result(message)
 
 
-def _give_up(reply: "asyncio.Future[Msg]") -> None:
+def give_up(reply: asyncio.Future[Any]) -> None:
+    """End the waiting for it, if it is still waited for."""
     if not reply.done():
         reply.set_exception(TimeoutError())
 
 
-def _status(headers: Mapping[str, str] | None) -> str | None:
+def status(headers: Mapping[str, str] | None) -> str | None:
+    """What the server says of a message, if it is one of its own."""
     return headers.get("Status") if headers else None
