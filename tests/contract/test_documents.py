@@ -13,10 +13,10 @@ from odea_contracts import subjects
 from odea_contracts.catalogue import ENDPOINTS, EVENTS, NOTICES
 from odea_contracts.errors import Failure
 from odea_contracts.synth import Frame
-from odea_local import documents
+from odea_local import asyncapi, documents
 
 ROOT: Final = Path(__file__).parents[2]
-ASYNCAPI: Final[dict[str, Any]] = msgspec.json.decode(documents.asyncapi())
+ASYNCAPI: Final[dict[str, Any]] = msgspec.json.decode(asyncapi.asyncapi())
 OPENAPI: Final[dict[str, Any]] = msgspec.json.decode(documents.openapi())
 CHANNELS: Final[dict[str, Any]] = ASYNCAPI["channels"]
 OPERATIONS: Final[dict[str, Any]] = ASYNCAPI["operations"]
@@ -121,9 +121,10 @@ class TestAsyncApi:
         operation = OPERATIONS["_".join(endpoint.subject.split(".")[2:])]
         assert operation["action"] == "receive"
         assert operation["bindings"] == {"nats": {"queue": endpoint.queue}}
-        assert payloads(operation) == [endpoint.request.__name__]
-        assert payloads(operation["reply"]) == [reply.__name__ for reply in get_args(endpoint.reply)]
-        assert payloads(operation["reply"])[-1] == Failure.__name__
+        assert payloads(operation) == [endpoint.request.__name__, "BundledRequest…"]
+        replies = [reply.__name__ for reply in get_args(endpoint.reply)]
+        assert payloads(operation["reply"]) == [*replies, "BundledReply…"]
+        assert replies[-1] == Failure.__name__
 
     @pytest.mark.parametrize("subject", EVENTS)
     def test_an_event_has_the_headers_of_a_cloud_event(self, subject: str) -> None:
@@ -136,10 +137,11 @@ class TestAsyncApi:
 
     def test_speech_is_answered_by_every_kind_of_frame(self) -> None:
         operation = OPERATIONS["synth_speak"]
-        frames = {message["headers"]["properties"]["Odea-Frame"]["const"] for message in messages(operation["reply"])}
-        assert frames == set(Frame)
-        assert payloads(operation["reply"]) == [None, "Head", None, "Timings", "Tail", "Failure"]
-        assert payloads(OPERATIONS["synth_speak_control"]) == ["Credit", "Cancel", "Receipt"]
+        *frames, bundle = messages(operation["reply"])
+        assert {frame["headers"]["properties"]["Odea-Frame"]["const"] for frame in frames} == set(Frame)
+        assert bundle["contentType"] == "application/msgpack"
+        assert payloads(operation["reply"]) == [None, "Head", None, "Timings", "Tail", "Failure", "StreamPart…"]
+        assert payloads(OPERATIONS["synth_speak_control"]) == ["Credit", "Cancel", "Receipt", "StreamPart…"]
 
     @pytest.mark.parametrize("module", list(EXAMPLES), ids=lambda module: module.__name__)
     def test_every_field_of_every_message_is_described(self, module: Any) -> None:
@@ -158,8 +160,14 @@ def messages(part: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def payloads(part: dict[str, Any]) -> list[str | None]:
-    """The names of the types in their bodies; `None` where the body is raw."""
-    return [message.get("payload", {}).get("$ref", "").rpartition("/")[2] or None for message in messages(part)]
+    """The names of the types in their bodies, with dots where there are several; `None` where the body is raw."""
+
+    def name(payload: dict[str, Any]) -> str | None:
+        if "items" in payload:
+            return f"{name(payload['items'])}…"
+        return payload["$ref"].rpartition("/")[2] if payload else None
+
+    return [name(message.get("payload", {})) for message in messages(part)]
 
 
 class TestOpenApi:

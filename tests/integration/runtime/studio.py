@@ -11,8 +11,9 @@ from faststream.nats import NatsRouter
 from nats.aio.msg import Msg
 
 from integration.runtime.harness import Ask, settings_for
+from odea_contracts.bundles import StreamBundle
 from odea_contracts.subjects import streams_prefix
-from odea_contracts.synth import FRAME_BYTES_MAX, HEADER_FRAME, HEADER_SEQ, CancelReason, Credit, Frame, Head
+from odea_contracts.synth import FRAME_BYTES_MAX, CancelReason, Credit, Frame, Head
 from odea_runtime.bus import Bus
 from odea_runtime.streams import (
     CancelledByReceiverError,
@@ -160,10 +161,15 @@ class Wire:
         await bus.round_trip()
 
     async def _see_frame(self, message: Msg) -> None:
-        headers = message.headers or {}
-        self.beats += headers.get(HEADER_FRAME) == Frame.BEAT
-        if HEADER_SEQ in headers:
-            self.audio = int(headers[HEADER_SEQ])
+        for part in _parts(message):
+            self.beats += part.frame == Frame.BEAT
+            if part.seq:
+                self.audio = part.seq
 
     async def _see_credit(self, message: Msg) -> None:
-        self.credited = msgspec.json.decode(message.data, type=Credit).through
+        for part in _parts(message):
+            self.credited = msgspec.json.decode(part.body, type=Credit).through
+
+
+def _parts(message: Msg) -> StreamBundle:
+    return msgspec.msgpack.decode(message.data, type=StreamBundle)

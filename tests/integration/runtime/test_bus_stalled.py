@@ -10,7 +10,9 @@ import pytest
 from integration.runtime.harness import ASK, Ask, AskReply, Told, echo, open_bus, open_hall
 from integration.runtime.proxy import Proxy, proxied
 from integration.runtime.studio import HEAD, IMPATIENT, SPEAK, ask_body, end_of, open_studio, was_cancelled
+from odea_contracts.bundles import HEADER_BUNDLES_TO
 from odea_contracts.subjects import streams_prefix
+from odea_contracts.synth import FRAME_BYTES_MAX
 from odea_runtime.bus import Bus, BusError, CallTimeoutError
 from odea_runtime.publishing import NotStoredError, Outgoing, Publisher
 from odea_runtime.streams import OutgoingStream
@@ -148,3 +150,31 @@ async def test_signs_of_life_do_not_wait_for_room_one_by_one(nats_url: str, way:
             for _ in range(many):
                 assert was_cancelled(await end_of(studio, 10), None)
         way.heal()
+
+
+async def test_streams_make_nothing_that_can_not_leave(nats_url: str, way: Proxy) -> None:
+    """P10: each has one frame in hand, bundled or not, and goes on when there is room again."""
+    many, window, made, go = 20, 16, 0, asyncio.Event()
+
+    async def play(stream: OutgoingStream, _: Ask) -> None:
+        nonlocal made
+        await go.wait()
+        await stream.head(HEAD)
+        while True:
+            made += 1
+            await stream.audio(bytes(FRAME_BYTES_MAX))
+
+    async with open_studio(way.url, play, stream_window_frames=window) as studio, open_bus(nats_url) as third:
+        for number in range(many):
+            inbox = f"{streams_prefix('tests')}.x.{number}"
+            headers = {HEADER_BUNDLES_TO: f"{streams_prefix('tests')}.x.bundles"} if number % 2 else None
+            await third.client.publish(SPEAK, ask_body(), reply=inbox, headers=headers)
+        await until(lambda: len(studio.performers) == many)
+        way.cut()
+        await fill(studio.bus)
+        go.set()
+        await asyncio.sleep(0.5)
+        assert made <= many
+        way.heal()
+        # And one more each, that waits for credit.
+        await until(lambda: made == many * (window + 1))

@@ -11,9 +11,11 @@ from hashlib import sha256
 import msgspec
 import pytest
 from nats.aio.msg import Msg
+from structlog.testing import capture_logs
 
 from integration.runtime.harness import open_bus
 from integration.runtime.studio import HEAD, IMPATIENT, SPEAK, ask_body, collect, listening
+from odea_contracts.bundles import HEADER_BUNDLES_TO, StreamBundle
 from odea_contracts.errors import ErrorCode, failure
 from odea_contracts.synth import HEADER_FRAME, HEADER_SEQ, Cancel, CancelReason, Control, Frame, Tail, Timing, Timings
 from odea_runtime.bus import Bus
@@ -23,31 +25,54 @@ AUDIO = (b"one,", b"two,", b"three")
 
 
 class Forger:
-    """Serves `SPEAK` with frames made by hand."""
+    """Serves `SPEAK` with frames made by hand, each in a message of its own or in a bundle."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, *, bundled: bool) -> None:
         self._bus = bus
+        self._bundled = bundled
         self._control = bus.client.new_inbox()
+        self._bundles = bus.client.new_inbox()
         self.requests: asyncio.Queue[Msg] = asyncio.Queue()
         self.controls: asyncio.Queue[Control] = asyncio.Queue()
 
     async def start(self) -> None:
         await self._bus.client.subscribe(SPEAK, queue="hall", cb=self.requests.put)
         await self._bus.client.subscribe(self._control, cb=self._hear)
+        await self._bus.client.subscribe(self._bundles, cb=self._hear_bundle)
         await self._bus.round_trip()
 
-    async def frame(self, inbox: str, kind: str, body: bytes = b"", seq: int | str | None = None) -> None:
+    async def frame(self, request: Msg, kind: str, body: bytes = b"", seq: int | str | None = None) -> None:
+        inbox = request.reply
+        if self._bundled:
+            part = (inbox, body, self._control, kind, 0 if seq is None else seq)
+            to = (request.headers or {})[HEADER_BUNDLES_TO]
+            await self._bus.client.publish(to, msgspec.msgpack.encode([part]), reply=self._bundles)
+            return
         headers = {HEADER_FRAME: kind} | ({} if seq is None else {HEADER_SEQ: str(seq)})
         await self._bus.client.publish(inbox, body, reply=self._control, headers=headers)
 
+    async def raw(self, request: Msg, body: bytes) -> None:
+        await self._bus.client.publish((request.headers or {})[HEADER_BUNDLES_TO], body, reply=self._bundles)
+
     async def _hear(self, message: Msg) -> None:
+        assert not self._bundled
         self.controls.put_nowait(msgspec.json.decode(message.data, type=Control))
+
+    async def _hear_bundle(self, message: Msg) -> None:
+        for part in msgspec.msgpack.decode(message.data, type=StreamBundle):
+            assert part.to == self._control
+            self.controls.put_nowait(msgspec.json.decode(part.body, type=Control))
+
+
+@pytest.fixture(params=[False, True], ids=["alone", "bundled"])
+def bundled(request: pytest.FixtureRequest) -> bool:
+    return request.param
 
 
 @asynccontextmanager
-async def forging(nats_url: str) -> AsyncGenerator[Forger]:
+async def forging(nats_url: str, *, bundled: bool) -> AsyncGenerator[Forger]:
     async with open_bus(nats_url, service="forger") as bus:
-        forger = Forger(bus)
+        forger = Forger(bus, bundled=bundled)
         await forger.start()
         yield forger
 
@@ -116,13 +141,13 @@ WRONG: dict[str, tuple[Part, ...]] = {
 
 
 @pytest.mark.parametrize("parts", WRONG.values(), ids=WRONG.keys())
-async def test_a_stream_that_is_not_whole_is_broken(nats_url: str, parts: tuple[Part, ...]) -> None:
+async def test_a_stream_that_is_not_whole_is_broken(nats_url: str, bundled: bool, parts: tuple[Part, ...]) -> None:
     """P4. And the sender is told to stop, as our fault and nobody's charge (P2)."""
-    async with forging(nats_url) as forger, listening(nats_url, **IMPATIENT) as listener:
+    async with forging(nats_url, bundled=bundled) as forger, listening(nats_url, **IMPATIENT) as listener:
         hearing = asyncio.create_task(collect(listener, ask_body()))
-        inbox = (await forger.requests.get()).reply
+        asked = await forger.requests.get()
         for kind, body, seq in parts:
-            await forger.frame(inbox, kind, body, seq)
+            await forger.frame(asked, kind, body, seq)
         with pytest.raises(StreamBrokenError):
             await hearing
         async with asyncio.timeout(5):
@@ -141,19 +166,21 @@ async def test_a_stream_that_is_not_whole_is_broken(nats_url: str, parts: tuple[
     ],
     ids=["plain", "with signs of life", "with something after the end", "with timings"],
 )
-async def test_a_stream_made_by_hand_as_it_should_be_is_whole(nats_url: str, parts: tuple[Part, ...]) -> None:
+async def test_a_stream_made_by_hand_as_it_should_be_is_whole(
+    nats_url: str, bundled: bool, parts: tuple[Part, ...]
+) -> None:
     """P4: else the cases above would prove nothing."""
-    async with forging(nats_url) as forger, listening(nats_url) as listener:
+    async with forging(nats_url, bundled=bundled) as forger, listening(nats_url) as listener:
         hearing = asyncio.create_task(collect(listener, ask_body()))
-        inbox = (await forger.requests.get()).reply
+        asked = await forger.requests.get()
         for kind, body, seq in parts:
-            await forger.frame(inbox, kind, body, seq)
+            await forger.frame(asked, kind, body, seq)
         assert await hearing == b"".join(AUDIO)
 
 
 async def test_a_failure_instead_of_a_frame_is_a_refusal(nats_url: str) -> None:
     """A sender's router refuses what it can't read, and knows nothing of frames."""
-    async with forging(nats_url) as forger, listening(nats_url) as listener:
+    async with forging(nats_url, bundled=False) as forger, listening(nats_url) as listener:
         hearing = asyncio.create_task(collect(listener, ask_body()))
         request = await forger.requests.get()
         await request.respond(msgspec.json.encode(failure(ErrorCode.OVERLOADED)))
@@ -162,22 +189,22 @@ async def test_a_failure_instead_of_a_frame_is_a_refusal(nats_url: str) -> None:
     assert caught.value.failure == failure(ErrorCode.OVERLOADED)
 
 
-async def test_a_sender_that_ignores_the_window_is_cut_off(nats_url: str) -> None:
+async def test_a_sender_that_ignores_the_window_is_cut_off(nats_url: str, bundled: bool) -> None:
     """P10: what comes in unasked is not kept, however much it is."""
     window, sent = 4, 400
     async with (
-        forging(nats_url) as forger,
+        forging(nats_url, bundled=bundled) as forger,
         listening(nats_url, stream_window_frames=window) as listener,
         listener.open(SPEAK, ask_body(), {}) as stream,
     ):
-        inbox = (await forger.requests.get()).reply
-        await forger.frame(inbox, *START)
+        asked = await forger.requests.get()
+        await forger.frame(asked, *START)
         await stream.head()
         for number in range(1, sent + 1):
-            await forger.frame(inbox, "audio", b"x", number)
+            await forger.frame(asked, "audio", b"x", number)
         # What follows on the same connection has come after all of them.
         async with listener.open(SPEAK, ask_body(), {}) as later:
-            await forger.frame((await forger.requests.get()).reply, *START)
+            await forger.frame(await forger.requests.get(), *START)
             await later.head()
         frames, heard = aiter(stream), 0
 
@@ -192,30 +219,52 @@ async def test_a_sender_that_ignores_the_window_is_cut_off(nats_url: str) -> Non
 
 
 @pytest.mark.parametrize("parts", [(), (BEAT,), (START,), (START, ONE), (START, ONE, TWO, THREE)])
-async def test_a_sender_that_falls_silent_is_noticed(nats_url: str, parts: tuple[Part, ...]) -> None:
+async def test_a_sender_that_falls_silent_is_noticed(nats_url: str, bundled: bool, parts: tuple[Part, ...]) -> None:
     """P9: no listener hangs on a sender that died, wherever it died."""
     limit_s = max(IMPATIENT["stream_answer_s"], IMPATIENT["stream_silence_s"])
-    async with forging(nats_url) as forger, listening(nats_url, **IMPATIENT) as listener:
+    async with forging(nats_url, bundled=bundled) as forger, listening(nats_url, **IMPATIENT) as listener:
         hearing = asyncio.create_task(collect(listener, ask_body()))
-        inbox = (await forger.requests.get()).reply
+        asked = await forger.requests.get()
         for kind, body, seq in parts:
-            await forger.frame(inbox, kind, body, seq)
+            await forger.frame(asked, kind, body, seq)
         async with asyncio.timeout(limit_s + 1):
             with pytest.raises(StreamBrokenError, match="silent"):
                 await hearing
 
 
-async def test_a_stream_of_signs_of_life_alone_is_not_silent(nats_url: str) -> None:
-    async with forging(nats_url) as forger, listening(nats_url, **IMPATIENT) as listener:
+async def test_a_stream_of_signs_of_life_alone_is_not_silent(nats_url: str, bundled: bool) -> None:
+    async with forging(nats_url, bundled=bundled) as forger, listening(nats_url, **IMPATIENT) as listener:
         hearing = asyncio.create_task(collect(listener, ask_body()))
-        inbox = (await forger.requests.get()).reply
+        asked = await forger.requests.get()
         loop = asyncio.get_running_loop()
         until_s = loop.time() + 2 * IMPATIENT["stream_silence_s"]
         while loop.time() < until_s:
-            await forger.frame(inbox, Frame.BEAT)
+            await forger.frame(asked, Frame.BEAT)
             # The listener answers each with its own from the first on; waiting for one paces this loop.
             await forger.controls.get()
         assert not hearing.done()
         for kind, body, seq in (START, ONE, TWO, THREE, END):
-            await forger.frame(inbox, kind, body, seq)
+            await forger.frame(asked, kind, body, seq)
+        assert await hearing == b"".join(AUDIO)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"", b"\xff", b"\xc0", b"\x90", msgspec.msgpack.encode([("x",)]), msgspec.msgpack.encode([("", b"")])],
+    ids=["empty", "no MessagePack", "nothing", "no parts", "half a part", "for nobody"],
+)
+async def test_a_bundle_that_is_for_nobody_harms_no_stream(nats_url: str, said: bytes) -> None:
+    """P4, P7. Nor is it worth a line in the log, which anybody could fill so."""
+    with capture_logs() as logged:
+        await heard_beside(nats_url, said)
+    assert not logged
+
+
+async def heard_beside(nats_url: str, said: bytes) -> None:
+    async with forging(nats_url, bundled=True) as forger, listening(nats_url) as listener:
+        hearing = asyncio.create_task(collect(listener, ask_body()))
+        asked = await forger.requests.get()
+        for kind, body, seq in (START, ONE, TWO, THREE, END):
+            await forger.raw(asked, said)
+            await forger.frame(asked, kind, body, seq)
         assert await hearing == b"".join(AUDIO)

@@ -35,11 +35,13 @@ class Receiver:
 
     Attributes:
         inbox: where its frames go.
+        bundles_to: where frames of several streams go together; empty if it takes each by itself.
         waits_s: how long the head is waited for; `None` if that was not said.
         waited_s: how long it has waited already, by the clocks of both hosts; `None` if that was not said.
     """
 
     inbox: str
+    bundles_to: str = ""
     waits_s: float | None = None
     waited_s: float | None = None
 

@@ -1,6 +1,7 @@
 """All audio streams of a process over one subscription: who is meant by a message, and who gives signs of life when."""
 
 import asyncio
+import re
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -13,13 +14,16 @@ import structlog
 from nats.aio.msg import Msg
 from prometheus_client import Counter, Gauge
 
-from odea_contracts.synth import HEADER_SENT_MS, Cancel, CancelReason
+from odea_contracts.bundles import HEADER_BUNDLES_TO, StreamBundle, StreamPart
+from odea_contracts.synth import HEADER_FRAME, HEADER_SENT_MS, HEADER_SEQ, Cancel, CancelReason
 from odea_runtime import tracing
-from odea_runtime.bus import Bus, DisconnectedError
+from odea_runtime.bus import UNREADABLE, Bus, DisconnectedError
+from odea_runtime.bus.replies import NO_RESPONDERS, status
 from odea_runtime.counting import by_labels
 from odea_runtime.streams.base import Receiver, StreamSettings
 from odea_runtime.streams.incoming import IncomingStream
 from odea_runtime.streams.outgoing import OutgoingStream
+from odea_runtime.streams.post import Post
 
 _OPEN = Gauge("odea_stream_open", "Audio streams in hand", ["end"])
 _ENDED = Counter("odea_stream_ended_total", "Audio streams, by how they ended", ["end", "outcome"])
@@ -30,9 +34,15 @@ _ended: Final = by_labels(_ENDED)
 class _End(Protocol):
     """What the hub does with an end of a stream."""
 
-    def take(self, message: Msg) -> None: ...
+    def take(self, part: StreamPart, bundles_to: str) -> None: ...
     async def beat(self, now: float) -> None: ...
     def lose(self) -> None: ...
+
+
+_PARTS: Final = msgspec.msgpack.Decoder(StreamBundle)
+_SEQ: Final = re.compile(r"[1-9][0-9]{0,15}")
+_BUNDLES: Final = "bundles"
+"""Ends the subject where bundles come in; streams have numbers there."""
 
 
 class Streams:
@@ -44,12 +54,14 @@ class Streams:
         self._ends: dict[str, _End] = {}
         self._prefix = ""
         self._count = 0
+        self._post = Post(bus)
         self._beats: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Subscribe. The bus must have been started."""
         # Random, where the library would count on from its inboxes: who knows one of these must not know those.
         self._prefix = f"{self._bus.streams_prefix}.{secrets.token_hex(16)}."
+        self._post.address = self._prefix + _BUNDLES
         await self._bus.client.subscribe(f"{self._prefix}*", cb=self._dispatch)
         self._bus.on_lost(self._lose_all)
         self._beats = asyncio.create_task(self._beat_forever())
@@ -71,7 +83,7 @@ class Streams:
             DisconnectedError: there is no connection; nothing was sent.
         """
         name = self._name()
-        stream = IncomingStream(self._bus, self.settings)
+        stream = IncomingStream(self._bus, self._post, self.settings, subject)
         self._ends[name] = stream
         _open("receive").inc()
         try:
@@ -102,7 +114,9 @@ class Streams:
             CancelledByReceiverError: instead of the interruption, when the block is left.
         """
         name = self._name()
-        stream = OutgoingStream(self._bus, self.settings, receiver, self._prefix + name, credits_)
+        stream = OutgoingStream(
+            self._bus, self._post, self.settings, receiver=receiver, control=self._prefix + name, credits_=credits_
+        )
         self._ends[name] = stream
         _open("send").inc()
         try:
@@ -117,7 +131,8 @@ class Streams:
     async def _request(self, subject: str, body: bytes, name: str, headers: dict[str, str]) -> None:
         if not self._prefix or not self._bus.connected:
             raise DisconnectedError(subject)
-        headers = {HEADER_SENT_MS: str(int(time.time() * 1000)), **headers}
+        sent_ms = str(int(time.time() * 1000))
+        headers = {HEADER_SENT_MS: sent_ms, HEADER_BUNDLES_TO: self._post.address, **headers}
         try:
             await self._bus.client.publish(subject, body, reply=self._prefix + name, headers=headers)
         except nats.errors.Error as error:
@@ -131,11 +146,41 @@ class Streams:
         self._ends.pop(name, None)
 
     async def _dispatch(self, message: Msg) -> None:
-        end = self._ends.get(message.subject.removeprefix(self._prefix))
+        if message.subject != self._post.address:
+            await self._take_alone(message)
+            return
+        try:
+            parts = _PARTS.decode(message.data)
+        except UNREADABLE:
+            return
+        for part in parts:
+            if farewell := self._hand_over(part, message.reply):
+                await farewell.beat(asyncio.get_running_loop().time())
+
+    async def _take_alone(self, message: Msg) -> None:
+        headers = message.headers or {}
+        if status(headers) == NO_RESPONDERS:
+            end = self._ends.get(message.subject.removeprefix(self._prefix))
+            if isinstance(end, IncomingStream):
+                end.refuse()
+            return
+        seq = headers.get(HEADER_SEQ, "")
+        part = StreamPart(
+            to=message.subject,
+            body=message.data,
+            reply=message.reply,
+            frame=headers.get(HEADER_FRAME, ""),
+            seq=int(seq) if _SEQ.fullmatch(seq) else 0,
+        )
+        if farewell := self._hand_over(part, ""):
+            await farewell.beat(asyncio.get_running_loop().time())
+
+    def _hand_over(self, part: StreamPart, bundles_to: str) -> "_Farewell | None":
+        """Give it to whom it is for; who that is, if it makes them say something at once."""
+        end = self._ends.get(part.to.removeprefix(self._prefix))
         if end:
-            end.take(message)
-        if isinstance(end, _Farewell):
-            await end.beat(asyncio.get_running_loop().time())
+            end.take(part, bundles_to)
+        return end if isinstance(end, _Farewell) else None
 
     def _lose_all(self) -> None:
         for end in list(self._ends.values()):
@@ -163,8 +208,8 @@ class _Farewell:
         self._forget = forget
         self._control = ""
 
-    def take(self, message: Msg) -> None:
-        self._control = message.reply
+    def take(self, part: StreamPart, bundles_to: str) -> None:  # noqa: ARG002 - one word needs no bundle
+        self._control = part.reply
 
     async def beat(self, now: float) -> None:
         if self._control and self._bus.flows:

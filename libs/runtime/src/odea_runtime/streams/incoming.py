@@ -2,19 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
-import nats.errors
-from nats.aio.msg import Msg
 
+from odea_contracts.bundles import StreamPart
 from odea_contracts.errors import Failure
 from odea_contracts.synth import (
-    HEADER_FRAME,
-    HEADER_SEQ,
     Cancel,
     CancelReason,
     Control,
@@ -28,28 +25,41 @@ from odea_contracts.synth import (
 from odea_runtime.bus import UNREADABLE, Bus, NoRespondersError
 from odea_runtime.patience import within
 from odea_runtime.streams.base import RefusedError, StreamBrokenError, StreamSettings
+from odea_runtime.streams.post import Post
 
 _HEAD: Final = msgspec.json.Decoder(Head)
 _TIMINGS: Final = msgspec.json.Decoder(Timings)
 _TAIL: Final = msgspec.json.Decoder(Tail)
 _FAILURE: Final = msgspec.json.Decoder(Failure)
+_FRAMES: Final = frozenset(Frame)
 
 
 @dataclass(slots=True)
 class _Broken:
-    """Put into the queue in place of a message: nothing more will come."""
+    """Put into the queue in place of a frame: nothing more will come."""
 
     why: str
+
+
+@dataclass(slots=True)
+class _Nobody:
+    """Put into the queue in place of a frame: nobody serves what was asked."""
+
+
+_Arrived: TypeAlias = StreamPart | _Broken | _Nobody
 
 
 class IncomingStream:
     """The receiving end. First `head`, then iterate over the audio; a clean end of the iteration is the whole."""
 
-    def __init__(self, bus: Bus, settings: StreamSettings) -> None:
+    def __init__(self, bus: Bus, post: Post, settings: StreamSettings, subject: str) -> None:
+        self._subject = subject
         self._bus = bus
+        self._post = post
         self._settings = settings
-        self._messages: asyncio.Queue[Msg | _Broken] = asyncio.Queue()
+        self._arrived: asyncio.Queue[_Arrived] = asyncio.Queue()
         self._control = ""
+        self._bundles_to = ""
         self._consumed = 0
         self._credited = 0
         self._bytes = 0
@@ -74,11 +84,11 @@ class IncomingStream:
             NoRespondersError: nobody serves the subject.
             StreamBrokenError: the sender fell silent or the connection broke.
         """
-        message = await self._next()
-        if self._frame(message) is not Frame.HEAD:
+        part = await self._next()
+        if part.frame != Frame.HEAD:
             raise self._broken("the first frame is not a head")
         try:
-            return _HEAD.decode(message.data)
+            return _HEAD.decode(part.body)
         except UNREADABLE as error:
             raise self._broken("the head is not readable") from error
 
@@ -97,16 +107,16 @@ class IncomingStream:
             RefusedError: the sender gave up in the middle.
         """
         while True:
-            message = await self._next()
-            match self._frame(message):
+            part = await self._next()
+            match part.frame:
                 case Frame.AUDIO:
-                    yield self._accept(message)
+                    yield self._accept(part)
                     await self._grant()
                 case Frame.TIMINGS:
-                    yield self._accept_timings(message)
+                    yield self._accept_timings(part)
                     await self._grant()
                 case Frame.TAIL:
-                    self._finish(message)
+                    self._finish(part)
                     return
                 case _:
                     raise self._broken("a frame out of place")
@@ -126,20 +136,24 @@ class IncomingStream:
         """
         if self.tail and not self._ended:
             self._ended = True
-            with suppress(nats.errors.Error):
-                await self._tell(Receipt())
+            await self._tell(Receipt())
 
-    def take(self, message: Msg) -> None:
-        """A message of this stream has come in."""
-        if self._overrun or (not self._messages.empty() and self._frame(message) is Frame.BEAT):
+    def take(self, part: StreamPart, bundles_to: str) -> None:
+        """A frame of this stream has come in; control messages may go to `bundles_to`, if that is known."""
+        self._bundles_to = bundles_to
+        if self._overrun or (part.frame == Frame.BEAT and not self._arrived.empty()):
             # What waits to be taken is sign of life enough; beats would fill the queue of a slow receiver.
             return
         # The sender keeps to the window; a few more are the head, the tail and a beat under way.
-        if self._messages.qsize() > self._settings.stream_window_frames + 8:
+        if self._arrived.qsize() > self._settings.stream_window_frames + 8:
             self._overrun = True
-            self._messages.put_nowait(_Broken("the sender overran the window"))
+            self._arrived.put_nowait(_Broken("the sender overran the window"))
         else:
-            self._messages.put_nowait(message)
+            self._arrived.put_nowait(part)
+
+    def refuse(self) -> None:
+        """Nobody serves what was asked."""
+        self._arrived.put_nowait(_Nobody())
 
     async def beat(self, now: float) -> None:  # noqa: ARG002 - the other end needs the time
         """Give a sign of life; it repeats the credit, which mends a lost one."""
@@ -148,44 +162,43 @@ class IncomingStream:
 
     def lose(self) -> None:
         """Messages may have been lost: end it now, visibly."""
-        self._messages.put_nowait(_Broken("the connection to the bus broke"))
+        self._arrived.put_nowait(_Broken("the connection to the bus broke"))
 
-    async def _next(self) -> Msg:
+    async def _next(self) -> StreamPart:
         while True:
-            message = await self._take_next()
-            if isinstance(message, _Broken):
-                raise self._broken(message.why)
-            if (message.headers or {}).get("Status") == "503":
+            part = await self._take_next()
+            if isinstance(part, _Broken):
+                raise self._broken(part.why)
+            if isinstance(part, _Nobody):
                 self._ended = self._over = True
                 self.outcome = "no_responders"
-                raise NoRespondersError(message.subject)
-            unheard, self._control = self.unheard, message.reply or self._control
-            frame = self._frame(message)
+                raise NoRespondersError(self._subject)
+            unheard, self._control = self.unheard, part.reply or self._control
             # A failure without a frame comes from the sender's router, which knows nothing of streams.
-            if frame is Frame.FAIL or frame is None:
-                raise self._refused(message)
-            if frame is not Frame.BEAT:
-                return message
+            if part.frame == Frame.FAIL or part.frame not in _FRAMES:
+                raise self._refused(part)
+            if part.frame != Frame.BEAT:
+                return part
             if unheard:
                 # The sender may wait for it before it begins.
                 await self._tell(Credit(through=self._consumed))
 
-    async def _take_next(self) -> Msg | _Broken:
-        if not self._messages.empty():
+    async def _take_next(self) -> _Arrived:
+        if not self._arrived.empty():
             # Most frames wait here already, and a timer costs more than they do.
-            return self._messages.get_nowait()
+            return self._arrived.get_nowait()
         until = asyncio.get_running_loop().time() + self._patience_s
         try:
             with within(self._patience_s):
-                return await self._messages.get()
+                return await self._arrived.get()
         except TimeoutError:
             return await self._look_again(stood_still_s=asyncio.get_running_loop().time() - until)
 
-    async def _look_again(self, stood_still_s: float) -> Msg | _Broken:
+    async def _look_again(self, stood_still_s: float) -> _Arrived:
         """If it was this process that stood still, what came in meanwhile has not been read yet."""
         try:
             with within(min(stood_still_s, self._settings.stream_answer_s)):
-                return await self._messages.get()
+                return await self._arrived.get()
         except TimeoutError:
             raise self._broken("the sender fell silent") from None
 
@@ -193,28 +206,21 @@ class IncomingStream:
     def _patience_s(self) -> float:
         return self._settings.stream_silence_s if self._control else self._settings.stream_answer_s
 
-    def _frame(self, message: Msg) -> Frame | None:
-        try:
-            return Frame((message.headers or {}).get(HEADER_FRAME, ""))
-        except ValueError:
-            return None
+    def _accept(self, part: StreamPart) -> bytes:
+        self._count(part)
+        self._bytes += len(part.body)
+        self._digest.update(part.body)
+        return part.body
 
-    def _accept(self, message: Msg) -> bytes:
-        self._count(message)
-        self._bytes += len(message.data)
-        self._digest.update(message.data)
-        return message.data
-
-    def _accept_timings(self, message: Msg) -> Timings:
-        self._count(message)
+    def _accept_timings(self, part: StreamPart) -> Timings:
+        self._count(part)
         try:
-            return _TIMINGS.decode(message.data)
+            return _TIMINGS.decode(part.body)
         except UNREADABLE as error:
             raise self._broken("the timings are not readable") from error
 
-    def _count(self, message: Msg) -> None:
-        seq = (message.headers or {}).get(HEADER_SEQ, "")
-        if seq != str(self._consumed + 1):
+    def _count(self, part: StreamPart) -> None:
+        if part.seq != self._consumed + 1:
             raise self._broken(f"frame {self._consumed + 1} is missing")
         self._consumed += 1
 
@@ -223,9 +229,9 @@ class IncomingStream:
             self._credited = self._consumed
             await self._tell(Credit(through=self._consumed))
 
-    def _finish(self, message: Msg) -> None:
+    def _finish(self, part: StreamPart) -> None:
         try:
-            tail = _TAIL.decode(message.data)
+            tail = _TAIL.decode(part.body)
         except UNREADABLE as error:
             raise self._broken("the tail is not readable") from error
         if (tail.frames, tail.bytes, tail.sha256) != (self._consumed, self._bytes, self._digest.hexdigest()):
@@ -233,9 +239,9 @@ class IncomingStream:
         # Signs of life go on until the receipt: whoever the audio is for may take its time with the end.
         self.outcome, self.tail = "whole", tail
 
-    def _refused(self, message: Msg) -> Exception:
+    def _refused(self, part: StreamPart) -> Exception:
         try:
-            failure = _FAILURE.decode(message.data)
+            failure = _FAILURE.decode(part.body)
         except UNREADABLE:
             return self._broken("the failure is not readable")
         self._ended = self._over = True
@@ -248,4 +254,5 @@ class IncomingStream:
 
     async def _tell(self, control: Control) -> None:
         if self._control and self._bus.connected:
-            await self._bus.client.publish(self._control, msgspec.json.encode(control))
+            part = StreamPart(to=self._control, body=msgspec.json.encode(control))
+            await self._post.send(part, self._bundles_to)

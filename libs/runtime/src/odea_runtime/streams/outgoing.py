@@ -8,14 +8,11 @@ from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
-import nats.errors
-from nats.aio.msg import Msg
 
+from odea_contracts.bundles import StreamPart
 from odea_contracts.errors import ErrorCode, Failure, failure
 from odea_contracts.synth import (
     FRAME_BYTES_MAX,
-    HEADER_FRAME,
-    HEADER_SEQ,
     TIMINGS_MAX,
     Cancel,
     CancelReason,
@@ -31,6 +28,7 @@ from odea_contracts.synth import (
 from odea_runtime.bus import UNREADABLE, Bus
 from odea_runtime.patience import within
 from odea_runtime.streams.base import CancelledByReceiverError, Receiver, StreamSettings
+from odea_runtime.streams.post import Post
 
 _CONTROL: Final = msgspec.json.Decoder(Control)
 
@@ -38,10 +36,14 @@ _CONTROL: Final = msgspec.json.Decoder(Control)
 class OutgoingStream:
     """The sending end: `head`, `audio` and `timings` as they come, `tail`, and `receipt`; or `fail` at any time."""
 
-    def __init__(self, bus: Bus, settings: StreamSettings, receiver: Receiver, control: str, credits_: int) -> None:
+    def __init__(
+        self, bus: Bus, post: Post, settings: StreamSettings, *, receiver: Receiver, control: str, credits_: int
+    ) -> None:
         self._bus = bus
+        self._post = post
         self._settings = settings
         self._inbox = receiver.inbox
+        self._bundles_to = receiver.bundles_to
         self._control = control
         self._window = credits_
         self._sent = 0
@@ -130,10 +132,10 @@ class OutgoingStream:
             await self.fail(failure(ErrorCode.SYNTH_UNAVAILABLE))
             self.outcome = "fault"
 
-    def take(self, message: Msg) -> None:
+    def take(self, part: StreamPart, bundles_to: str) -> None:  # noqa: ARG002 - the other end learns from it
         """A control message has come in."""
         try:
-            control: Control = _CONTROL.decode(message.data)
+            control: Control = _CONTROL.decode(part.body)
         except UNREADABLE:
             return
         self._heard = asyncio.get_running_loop().time()
@@ -201,16 +203,9 @@ class OutgoingStream:
         if self._interrupted:
             raise asyncio.CancelledError
 
-    async def _publish(self, frame: Frame, body: bytes, *, seq: int | None = None) -> None:
-        headers = {HEADER_FRAME: frame.value}
-        if seq is not None:
-            headers[HEADER_SEQ] = str(seq)
-        try:
-            await self._bus.client.publish(self._inbox, body, reply=self._control, headers=headers)
-        except nats.errors.Error:
-            self.lose()
-            # The interruption arrives at the next turn of the loop.
-            await asyncio.sleep(0)
+    async def _publish(self, frame: Frame, body: bytes, *, seq: int = 0) -> None:
+        part = StreamPart(to=self._inbox, reply=self._control, frame=frame.value, seq=seq, body=body)
+        await self._post.send(part, self._bundles_to, self.lose)
 
 
 def _fresh_for_s(receiver: Receiver, settings: StreamSettings) -> float:

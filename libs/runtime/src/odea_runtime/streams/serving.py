@@ -9,6 +9,7 @@ from faststream.nats import NatsRouter
 from nats.aio.msg import Msg
 
 from odea_contracts.base import Message
+from odea_contracts.bundles import HEADER_BUNDLES_TO
 from odea_contracts.errors import ErrorCode, failure
 from odea_contracts.subjects import is_reply_address
 from odea_contracts.synth import HEADER_REQUEST_ID
@@ -55,5 +56,12 @@ async def _handle(handler: Callable[[RequestT, Receiver], Awaitable[None]], body
     if too_late(raw):
         return
     structlog.contextvars.bind_contextvars(request_id=(raw.headers or {}).get(HEADER_REQUEST_ID))
+    bundles_to = (raw.headers or {}).get(HEADER_BUNDLES_TO, "")
+    receiver = Receiver(
+        inbox=raw.reply,
+        bundles_to=bundles_to if is_reply_address(bundles_to) else "",
+        waits_s=time_left_s(raw),
+        waited_s=age_s(raw),
+    )
     with tracing.serving(raw.subject, raw.headers):
-        await handler(body, Receiver(inbox=raw.reply, waits_s=time_left_s(raw), waited_s=age_s(raw)))
+        await handler(body, receiver)
