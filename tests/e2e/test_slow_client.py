@@ -45,6 +45,8 @@ async def test_a_slow_client_costs_no_memory_and_slows_nobody() -> None:
             earlier = [each.bytes for each in taken]
             await until(lambda: all(each.bytes > was for each, was in zip(taken, earlier, strict=True)), within_s=10)
             assert not any(each.ended.is_set() for each in slow), "all of it went somewhere"
+        # Before and after: if the machine itself became slower meanwhile, that is nobody's fault.
+        alone_s = max(alone_s, min([await quick_ones(client) for _ in range(ROUNDS)]))
     grown = {name: after[name] - before[name] for name in before}
     assert max(grown.values()) < GROWTH_MB_MAX, grown
     assert beside_s < SLOWER_MAX * alone_s, (beside_s, alone_s)
