@@ -5,22 +5,30 @@ table of permissions can't excuse itself.
 """
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Final
 
 import msgspec
 import nats.errors
 import nats.js.errors
 import pytest
+from faststream.nats import NatsRouter
 from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig
 
-from odea_contracts import subjects
+from odea_contracts import quota, subjects
+from odea_contracts.bundles import BUNDLE_MAX
 from odea_contracts.catalogue import ENDPOINTS, EVENTS, NOTICES
 from odea_contracts.permissions import USERS
 from odea_local.embedded import EmbeddedNats
+from odea_runtime.bus import Bus
 from odea_runtime.busadmin.nkeys import new_seed
+from odea_runtime.serving import serve
+from odea_runtime.settings import Settings, load
+from odea_runtime.tasks import Tasks
 from support.bususers import GUEST, PUBLIC_KEYS, SEEDS, is_let_in, is_let_in_with, logged_in
-from support.waiting import round_trip
+from support.waiting import round_trip, until
 
 NAMES: Final = tuple(user.name for user in USERS)
 HOLDS: Final = {f"odea.v1.quota.{verb}" for verb in ("reserve", "settle", "release", "extend", "write_off")}
@@ -158,28 +166,53 @@ async def test_a_service_deletes_nothing_and_makes_nothing(url: str, user: str) 
         assert (await manager.stream_info(subjects.STREAM_EVENTS)).state.consumer_count == len(FOLLOWS["quota"])
 
 
-async def test_a_request_is_answered_once_and_only_by_whom_it_reached(url: str) -> None:
+async def test_a_message_is_answered_as_often_as_it_may_hold_requests_and_only_by_whom_it_reached(url: str) -> None:
     """A reply needs no right to the caller's inboxes, and gives none."""
     inbox = f"{subjects.inbox_prefix('gateway')}.one.two"
-    got: asyncio.Queue[bytes] = asyncio.Queue()
+    got: list[bytes] = []
     async with logged_in(url, "keys") as keys, logged_in(url, "gateway") as gateway, logged_in(url, "quota") as quota:
 
         async def answer(message: Msg) -> None:
-            for body in (b"first", b"second"):
-                await keys.client.publish(message.reply, body)
+            for number in range(BUNDLE_MAX + 5):
+                await keys.client.publish(message.reply, b"%d" % number)
 
         async def note(message: Msg) -> None:
-            await got.put(message.data)
+            got.append(message.data)
 
         await keys.client.subscribe("odea.v1.keys.verify", "keys", cb=answer)
         await gateway.client.subscribe(inbox, cb=note)
         await round_trip(keys.client)
         await gateway.client.publish("odea.v1.keys.verify", b"{}", reply=inbox)
-        assert await asyncio.wait_for(got.get(), 5) == b"first"
+        await until(lambda: len(got) == BUNDLE_MAX)
         assert await quota.refused_to_publish(inbox)
         assert await keys.refused_to_publish(inbox)
         await round_trip(gateway.client)
-        assert got.empty()
+        assert got == [b"%d" % number for number in range(BUNDLE_MAX)]
+
+
+async def test_requests_of_one_moment_are_all_answered_however_long_each_takes(url: str) -> None:
+    """P9: also the last of them, by a service with no more rights than it has."""
+    router, tasks, count = NatsRouter(), Tasks(100), 40
+
+    async def release(message: quota.Release) -> quota.ReleaseReply:
+        await asyncio.sleep(int(message.hold_id[-2:]) / 100)
+        return quota.Released(hold_id=message.hold_id)
+
+    serve(router, tasks, quota.RELEASE, release)
+    async with bus_of(url, "quota", router), bus_of(url, "synth") as synth:
+        asked = [quota.Release(hold_id=f"00000000-0000-0000-0000-0000000000{number:02}") for number in range(count)]
+        replies = await asyncio.gather(*(synth.call(quota.RELEASE, one, timeout_s=5) for one in asked))
+    assert [reply.hold_id for reply in replies if isinstance(reply, quota.Released)] == [one.hold_id for one in asked]
+
+
+@asynccontextmanager
+async def bus_of(url: str, user: str, *routers: NatsRouter) -> AsyncGenerator[Bus]:
+    bus = Bus(load(Settings, {"ODEA_NATS_URL": url, "ODEA_NATS_SEED": SEEDS[user]}), user, *routers)
+    await bus.start()
+    try:
+        yield bus
+    finally:
+        await bus.stop()
 
 
 async def test_a_guest_may_speak_and_follow_and_nothing_else(url: str) -> None:

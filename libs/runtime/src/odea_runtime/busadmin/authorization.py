@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
 from odea_contracts import subjects
+from odea_contracts.bundles import BUNDLE_MAX
 from odea_contracts.permissions import USERS, BusUser, all_users
 
 Json: TypeAlias = dict[str, Any]
@@ -41,9 +42,10 @@ def permissions(user: BusUser) -> Json:
         "subscribe": {"allow": sorted(_may_subscribe(user))},
     }
     if user.serves:
-        # One answer to each request, to wherever it wants it; a stream's frames have a right of their own.
+        # As many answers to each message as there may be requests in it, to wherever it wants them; a stream's frames
+        # have a right of their own.
         expires = _ANSWER_STREAM_WITHIN if user.streams_with else _ANSWER_WITHIN
-        granted["allow_responses"] = {"max": 1, "expires": expires}
+        granted["allow_responses"] = {"max": BUNDLE_MAX, "expires": expires}
     return granted
 
 
