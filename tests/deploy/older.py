@@ -28,7 +28,11 @@ def commit() -> str:
 def unpack(revision: str, folder: Path) -> Path:
     """The repository as it was at a commit; its folder."""
     with tarfile.open(fileobj=BytesIO(_git("archive", "--format=tar", revision))) as archive:
-        archive.extractall(folder, filter="data")
+        if hasattr(tarfile, "data_filter"):
+            archive.extractall(folder, filter="data")
+        else:
+            # Python has known filters only since 3.11.4, and the archive is our own.
+            archive.extractall(folder)
     # Spares fetching uv once more; another version of it is fetched by itself.
     shutil.copytree(ROOT / ".odea/tools", folder / ".odea/tools", dirs_exist_ok=True)
     return folder

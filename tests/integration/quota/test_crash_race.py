@@ -63,11 +63,13 @@ async def test_no_account_is_over_and_every_answer_is_true(
     async with AsyncExitStack() as stack:
         running = await stack.enter_async_context(replicas(REPLICAS, environ_of(nats_url, quota_dsn), tmp_path))
         buses = [await stack.enter_async_context(bus_to(nats_url)) for _ in range(BUSES)]
-        database = await asyncpg.connect(quota_dsn)
+        # Two, since what is sampled last takes longer than the callers.
+        database, sampled_over = [await asyncpg.connect(quota_dsn) for _ in range(2)]
         stack.push_async_callback(database.close)
+        stack.push_async_callback(sampled_over.close)
         operator = Operator(buses[0], record, SEED)
         kills = asyncio.create_task(kill_at_random(running, record))
-        samples = asyncio.create_task(sample(database, record))
+        samples = asyncio.create_task(sample(sampled_over, record))
         tops = asyncio.create_task(record.every(50, operator.look))
         began = time.monotonic()
         await Callers(buses, record, SEED).run(CALLERS)
