@@ -6,15 +6,17 @@ from collections.abc import AsyncGenerator, Awaitable, Sequence
 from typing import Any
 
 import msgspec
+import nats.errors
 import pytest
+import structlog
 from msgspec import Raw
 from nats.aio.msg import Msg
 
 from integration.runtime.harness import ASK, Ask, AskReply, Told, echo, open_bus, open_hall
 from odea_contracts.bundles import BUNDLE_MAX, BundledReply, BundledRequest, ReplyBundle, RequestBundle
 from odea_contracts.errors import ErrorCode, Failure, failure
-from odea_contracts.synth import HEADER_DEADLINE_MS
-from odea_runtime.bus import Bus, CallTimeoutError, NoRespondersError
+from odea_contracts.synth import HEADER_DEADLINE_MS, HEADER_REQUEST_ID
+from odea_runtime.bus import Bus, CallTimeoutError, DisconnectedError, NoRespondersError
 from support.waiting import until
 
 
@@ -352,5 +354,51 @@ async def test_a_connection_that_breaks_ends_every_wait(bus: Bus) -> None:
         await bus.stop()
 
     ends: Awaitable[list[AskReply | BaseException]] = at_once(bus, 5, timeout_s=1)
+    began = time.perf_counter()
     found, _ = await asyncio.gather(ends, close())
     assert {type(end) for end in found} == {CallTimeoutError}
+    assert time.perf_counter() - began < 3
+
+
+@pytest.mark.parametrize("error", [nats.errors.OutboundBufferLimitError(), RuntimeError("the transport is closed")])
+async def test_a_bundle_that_can_not_be_sent_ends_every_wait_at_once(
+    nats_url: str, bus: Bus, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """P9: also of those in the bundles after it."""
+
+    async def fail(*_: object, **__: object) -> None:
+        raise error
+
+    async with open_hall(nats_url, echo):
+        monkeypatch.setattr(bus.client, "publish", fail)
+        began = time.perf_counter()
+        ends = await at_once(bus, 250, timeout_s=20)
+        assert {type(end) for end in ends} == {DisconnectedError}
+        assert time.perf_counter() - began < 5
+        monkeypatch.undo()
+        assert await at_once(bus, 3) == told(3)
+
+
+async def test_one_with_a_header_that_no_bundle_takes_goes_by_itself(nats_url: str, bus: Bus, wire: Wire) -> None:
+    """And its neighbours go together all the same."""
+    async with open_hall(nats_url, echo):
+        large = bus.call(ASK, Ask(text="large"), request_id="x" * 300)
+        replies = await asyncio.gather(large, *(bus.call(ASK, Ask(text=str(number))) for number in range(5)))
+        assert replies == [Told(text="large"), *told(5)]
+        assert await at_once(bus, 5) == told(5)
+        await until(lambda: len(wire.asked) == 3)
+    assert sorted(wire.asked) == [1, 5, 5]
+
+
+@pytest.mark.parametrize("request_id", ["x" * 129, "a b", "\u00e9", ""])
+async def test_a_request_id_that_is_none_is_not_passed_on(nats_url: str, bus: Bus, request_id: str) -> None:
+    """P7: nor does it stand in a log."""
+    seen: list[object] = []
+
+    async def note(_: Ask) -> AskReply:
+        seen.append(structlog.contextvars.get_contextvars().get("request_id"))
+        return Told(text="")
+
+    async with open_hall(nats_url, note):
+        await bus.client.request(ASK.subject, b'{"text": ""}', headers={HEADER_REQUEST_ID: request_id}, timeout=2)
+    assert seen == [None]

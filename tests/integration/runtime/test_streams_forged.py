@@ -18,7 +18,7 @@ from integration.runtime.studio import HEAD, IMPATIENT, SPEAK, ask_body, collect
 from odea_contracts.bundles import HEADER_BUNDLES_TO, StreamBundle
 from odea_contracts.errors import ErrorCode, failure
 from odea_contracts.synth import HEADER_FRAME, HEADER_SEQ, Cancel, CancelReason, Control, Frame, Tail, Timing, Timings
-from odea_runtime.bus import Bus
+from odea_runtime.bus import Bus, NoRespondersError
 from odea_runtime.streams import RefusedError, StreamBrokenError
 
 AUDIO = (b"one,", b"two,", b"three")
@@ -53,6 +53,9 @@ class Forger:
 
     async def raw(self, request: Msg, body: bytes) -> None:
         await self._bus.client.publish((request.headers or {})[HEADER_BUNDLES_TO], body, reply=self._bundles)
+
+    async def nobody(self, request: Msg) -> None:
+        await self._bus.client.publish(request.reply, b"", headers={"Status": "503"})
 
     async def _hear(self, message: Msg) -> None:
         assert not self._bundled
@@ -268,3 +271,40 @@ async def heard_beside(nats_url: str, said: bytes) -> None:
             await forger.raw(asked, said)
             await forger.frame(asked, kind, body, seq)
         assert await hearing == b"".join(AUDIO)
+
+
+@pytest.mark.parametrize("heard", [False, True], ids=["unheard", "heard"])
+@pytest.mark.parametrize(
+    "reply", ["not a subject", "odea.v1.keys.verify", "_INBOX.*", f"_INBOX.{'x' * 5000}", "_INBOX."]
+)
+async def test_a_part_that_would_have_us_speak_where_nobody_can_hear_is_dropped(
+    nats_url: str, reply: str, heard: bool
+) -> None:
+    """P9: whoever sends one must not make the whole process deaf, nor cost it its connection."""
+    async with forging(nats_url, bundled=True) as forger, listening(nats_url, **IMPATIENT) as listener:
+        async with listener.open(SPEAK, ask_body(), {}):
+            asked = await forger.requests.get()
+            if heard:
+                await forger.raw(asked, msgspec.msgpack.encode([(asked.reply, b"", reply, "beat", 0)]))
+        # It has left, unheard, and waits for the sender's first word to say so.
+        await forger.raw(asked, msgspec.msgpack.encode([(asked.reply, b"", reply, "beat", 0)]))
+        hearing = asyncio.create_task(collect(listener, ask_body()))
+        next_one = await forger.requests.get()
+        for kind, body, seq in (START, ONE, TWO, THREE, END):
+            await forger.frame(next_one, kind, body, seq)
+        assert await hearing == b"".join(AUDIO)
+
+
+async def test_nobody_said_again_and_again_is_not_kept(nats_url: str) -> None:
+    """P10."""
+    async with (
+        forging(nats_url, bundled=False) as forger,
+        listening(nats_url) as listener,
+        listener.open(SPEAK, ask_body(), {}) as stream,
+    ):
+        asked = await forger.requests.get()
+        for _ in range(500):
+            await forger.nobody(asked)
+        with pytest.raises(NoRespondersError):
+            await stream.head()
+        assert stream._arrived.qsize() <= 1  # pyright: ignore[reportPrivateUsage]

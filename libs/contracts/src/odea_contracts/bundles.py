@@ -1,6 +1,6 @@
 """Bundles: what goes the same way at the same moment, in one message.
 
-**Requests and replies.** A request's body may be a bundle wherever one request may be sent. Each part is a request as
+**Requests and replies.** A request's body may be a bundle wherever one reply answers it. Each part is a request as
 if it had been sent by itself, with its own headers and its own reply. Replies come as bundles to the inbox that the
 message names, as soon as each is there: those of one bundle may come in several. Whoever knows no bundles refuses one
 whole, with a `Failure`.
@@ -18,7 +18,9 @@ from odea_contracts.base import Message
 
 BUNDLE_MAX: Final = 256
 """Requests in a bundle."""
-HeaderText = Annotated[str, Meta(max_length=256)]
+HEADERS_MAX: Final = 16
+HEADER_CHARS_MAX: Final = 256
+HeaderText = Annotated[str, Meta(max_length=HEADER_CHARS_MAX)]
 
 
 class BundledRequest(Message):
@@ -29,7 +31,7 @@ class BundledRequest(Message):
         body: what the subject takes.
     """
 
-    headers: Annotated[dict[HeaderText, HeaderText], Meta(max_length=16)]
+    headers: Annotated[dict[HeaderText, HeaderText], Meta(max_length=HEADERS_MAX)]
     body: Raw
 
 

@@ -1,5 +1,6 @@
 """Every subject, stream and queue group. No other module of the project holds such a literal."""
 
+import re
 from typing import Final
 
 STREAM_EVENTS: Final = "ODEA_EVENTS"
@@ -105,9 +106,23 @@ def streams_prefix(user: str) -> str:
     return f"_STREAM_{user}"
 
 
+_ADDRESS_CHARS_MAX: Final = 256
+_ADDRESS: Final = re.compile(r"_(?:INBOX|STREAM_)[!-)+\-/-=?-~]*(?:\.[!-)+\-/-=?-~]+)*")
+"""Tokens of printable ASCII without wildcards."""
+
+
 def is_reply_address(subject: str) -> bool:
-    """Whether an answer may go there; a request that names any other subject would have it taken for a request."""
-    return subject.startswith(("_INBOX", "_STREAM_"))
+    """Whether an answer may go there.
+
+    A request that names any other subject would have its answer taken for a request. One that is no subject at all, or
+    longer than the server reads, would cost whoever answers its connection.
+    """
+    return len(subject) <= _ADDRESS_CHARS_MAX and _ADDRESS.fullmatch(subject) is not None
+
+
+def is_same_user(address: str, other: str) -> bool:
+    """Whether two reply addresses are one user's."""
+    return address.partition(".")[0] == other.partition(".")[0]
 
 
 STREAM_INFO: Final = f"$JS.API.STREAM.INFO.{STREAM_EVENTS}"

@@ -117,7 +117,7 @@ class _Answers:
         size_bytes = len(memoryview(answer.body)) + _PART_BYTES
         if size_bytes > self.message._client.max_payload:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
             raise nats.errors.MaxPayloadError
-        if self._ready and self._size_bytes + size_bytes > _BYTES_MAX:
+        while self._ready and self._size_bytes + size_bytes > _BYTES_MAX:
             await self._send()
         self._size_bytes += size_bytes
         self._ready.append(answer)

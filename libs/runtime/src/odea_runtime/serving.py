@@ -31,6 +31,7 @@ RequestT = TypeVar("RequestT", bound=Message)
 ReplyT = TypeVar("ReplyT")
 
 _TIME_MS: Final = re.compile(r"[0-9]{1,16}")
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 _HANDLED = Counter("odea_bus_handled_total", "Requests answered, by outcome", ["subject", "outcome"])
 _handled: Final = by_labels(_HANDLED)
@@ -128,7 +129,7 @@ class _Answering(Generic[RequestT, ReplyT]):
     async def __call__(self, body: RequestT, raw: Asked) -> None:
         if too_late(raw):
             return
-        structlog.contextvars.bind_contextvars(request_id=(raw.headers or {}).get(HEADER_REQUEST_ID))
+        structlog.contextvars.bind_contextvars(request_id=request_id_of(raw))
         began = time.perf_counter()
         with tracing.serving(self._subject, raw.headers) as span:
             reply, outcome = await self._reply(body)
@@ -166,6 +167,12 @@ def time_left_s(raw: Asked) -> float | None:
     """How long the sender still waits; `None` if it did not say until when."""
     deadline_s = _time_in(raw, HEADER_DEADLINE_MS)
     return None if deadline_s is None else deadline_s - time.time()
+
+
+def request_id_of(raw: Asked) -> str | None:
+    """What joins its logs, and goes along with what is asked for it; `None` if it says nothing that could."""
+    given = (raw.headers or {}).get(HEADER_REQUEST_ID, "")
+    return given if _REQUEST_ID.fullmatch(given) else None
 
 
 def age_s(raw: Asked) -> float | None:

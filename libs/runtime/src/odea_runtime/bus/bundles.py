@@ -7,7 +7,7 @@ call costs. A request that is alone in its turn waits for nobody. See ADR 0025.
 import asyncio
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -17,13 +17,20 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from prometheus_client import Histogram
 
-from odea_contracts.bundles import BUNDLE_MAX, BundledReply, BundledRequest, ReplyBundle
+from odea_contracts.bundles import (
+    BUNDLE_MAX,
+    HEADER_CHARS_MAX,
+    HEADERS_MAX,
+    BundledReply,
+    BundledRequest,
+    ReplyBundle,
+)
 from odea_runtime.bus.errors import UNREADABLE
 from odea_runtime.bus.replies import NO_RESPONDERS, give_up, status
 
 _BYTES_MAX: Final = 256 * 1024
 """Of a bundle, far below what NATS takes."""
-_HEADERS_BYTES: Final = 1024
+_HEADERS_BYTES: Final = 2048
 """More than the headers of a request are."""
 _ALONE_S: Final = 10.0
 """How long requests go by themselves once somebody has refused a bundle: one of the version before, in an upgrade."""
@@ -85,7 +92,7 @@ class Bundles:
             TimeoutError: there was none in time.
         """
         loop = asyncio.get_running_loop()
-        if self._bundle_max < 2 or loop.time() < self._alone_until.get(subject, 0.0):
+        if self._bundle_max < 2 or loop.time() < self._alone_until.get(subject, 0.0) or not _fit(headers):
             return None
         request = _Request(body, headers, loop.time() + timeout_s)
         waiting = self._waiting.setdefault(subject, [])
@@ -139,10 +146,11 @@ class Bundles:
         _SIZE.observe(len(bundle))
         try:
             await self._client.publish(subject, body, reply=self._prefix + name)
-        except nats.errors.Error as error:
-            del self._under_way[name]
+        except Exception as error:  # noqa: BLE001 - nats-py says what its socket says; nobody may wait for it in vain
+            self._under_way.pop(name, None)
+            failure = error if isinstance(error, nats.errors.Error) else nats.errors.Error(repr(error))
             for request in bundle:
-                request.fail(error)
+                request.fail(failure)
 
     async def _take(self, message: Msg) -> None:
         name = message.subject.removeprefix(self._prefix)
@@ -175,3 +183,10 @@ class Bundles:
             if any(request.until > now for request in bundle):
                 return
             del self._under_way[name]
+
+
+def _fit(headers: Mapping[str, str]) -> bool:
+    """Whether they may stand in a bundle, which would be refused with all that is in it else."""
+    return len(headers) <= HEADERS_MAX and all(
+        len(name) <= HEADER_CHARS_MAX and len(value) <= HEADER_CHARS_MAX for name, value in headers.items()
+    )

@@ -167,6 +167,8 @@ class Bus(Connection):
         until = time.monotonic() + timeout_s
         if (reply := await self._bundles.ask(subject, body, headers, timeout_s)) is not None:
             return reply
+        if not self.connected:
+            raise DisconnectedError(subject)
         left_s = max(0.0, until - time.monotonic())
         asking = self._replies.ask(subject, body, headers, left_s)
         message = await (asking if self.has_room(len(body) + _HEADERS_BYTES) else _within(left_s, asking))

@@ -5,7 +5,7 @@ import re
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final, Protocol
 
 import msgspec
@@ -15,6 +15,7 @@ from nats.aio.msg import Msg
 from prometheus_client import Counter, Gauge
 
 from odea_contracts.bundles import HEADER_BUNDLES_TO, StreamBundle, StreamPart
+from odea_contracts.subjects import is_reply_address
 from odea_contracts.synth import HEADER_FRAME, HEADER_SENT_MS, HEADER_SEQ, Cancel, CancelReason
 from odea_runtime import tracing
 from odea_runtime.bus import UNREADABLE, Bus, DisconnectedError
@@ -153,8 +154,9 @@ class Streams:
             parts = _PARTS.decode(message.data)
         except UNREADABLE:
             return
+        bundles_to = message.reply if is_reply_address(message.reply) else ""
         for part in parts:
-            if farewell := self._hand_over(part, message.reply):
+            if farewell := self._hand_over(part, bundles_to):
                 await farewell.beat(asyncio.get_running_loop().time())
 
     async def _take_alone(self, message: Msg) -> None:
@@ -178,6 +180,9 @@ class Streams:
     def _hand_over(self, part: StreamPart, bundles_to: str) -> "_Farewell | None":
         """Give it to whom it is for; who that is, if it makes them say something at once."""
         end = self._ends.get(part.to.removeprefix(self._prefix))
+        if part.reply and not is_reply_address(part.reply):
+            # In a bundle no server has looked at it, and what is told there would cost us the connection.
+            return None
         if end:
             end.take(part, bundles_to)
         return end if isinstance(end, _Farewell) else None
@@ -213,8 +218,9 @@ class _Farewell:
 
     async def beat(self, now: float) -> None:
         if self._control and self._bus.flows:
-            await self._bus.client.publish(self._control, msgspec.json.encode(Cancel(reason=self._reason)))
             self._forget()
+            with suppress(nats.errors.Error):
+                await self._bus.client.publish(self._control, msgspec.json.encode(Cancel(reason=self._reason)))
         elif now > self._until:
             self._forget()
 

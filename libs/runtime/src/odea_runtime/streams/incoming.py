@@ -153,7 +153,8 @@ class IncomingStream:
 
     def refuse(self) -> None:
         """Nobody serves what was asked."""
-        self._arrived.put_nowait(_Nobody())
+        if self._arrived.empty():
+            self._arrived.put_nowait(_Nobody())
 
     async def beat(self, now: float) -> None:  # noqa: ARG002 - the other end needs the time
         """Give a sign of life; it repeats the credit, which mends a lost one."""

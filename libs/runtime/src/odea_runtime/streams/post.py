@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 import nats.errors
+import structlog
 
 from odea_contracts.bundles import StreamPart
 from odea_contracts.synth import HEADER_FRAME, HEADER_SEQ
@@ -49,6 +50,7 @@ class Post:
         self._bus = bus
         self._open: dict[str, _Bundle] = {}
         self._sending: set[asyncio.Task[None]] = set()
+        self._unsent_bytes = 0
         self.address = ""
         """Where others send bundles to us."""
 
@@ -72,15 +74,18 @@ class Post:
         if lost:
             bundle.lost.append(lost)
         bundle.size_bytes += size_bytes
-        if bundle.sending and not self._bus.has_room(bundle.size_bytes):
+        self._unsent_bytes += size_bytes
+        if bundle.sending and not self._bus.has_room(self._unsent_bytes):
             await asyncio.wait({bundle.sending})
 
     async def _send(self, bundle: _Bundle) -> None:
         # One that was full left its place to the next, which is closed with it: what comes now is sent after both.
         self._open.pop(bundle.to, None)
+        self._unsent_bytes -= bundle.size_bytes
         try:
             await self._bus.client.publish(bundle.to, _ENCODER.encode(bundle.parts), reply=self.address)
-        except nats.errors.Error:
+        except Exception as error:  # noqa: BLE001 - nats-py says what its socket says; whatever it is, frames are lost
+            structlog.get_logger().debug("a bundle could not be sent", error=repr(error))
             for lost in bundle.lost:
                 lost()
 

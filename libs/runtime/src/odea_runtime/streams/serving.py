@@ -11,11 +11,10 @@ from nats.aio.msg import Msg
 from odea_contracts.base import Message
 from odea_contracts.bundles import HEADER_BUNDLES_TO
 from odea_contracts.errors import ErrorCode, failure
-from odea_contracts.subjects import is_reply_address
-from odea_contracts.synth import HEADER_REQUEST_ID
+from odea_contracts.subjects import is_reply_address, is_same_user
 from odea_runtime import tracing
 from odea_runtime.bus import UNREADABLE
-from odea_runtime.serving import age_s, bad_body, listen, respond, time_left_s, too_late
+from odea_runtime.serving import age_s, bad_body, listen, request_id_of, respond, time_left_s, too_late
 from odea_runtime.streams.base import Receiver
 from odea_runtime.tasks import Tasks
 
@@ -55,13 +54,18 @@ def serve_streams(
 async def _handle(handler: Callable[[RequestT, Receiver], Awaitable[None]], body: RequestT, raw: Msg) -> None:
     if too_late(raw):
         return
-    structlog.contextvars.bind_contextvars(request_id=(raw.headers or {}).get(HEADER_REQUEST_ID))
-    bundles_to = (raw.headers or {}).get(HEADER_BUNDLES_TO, "")
+    structlog.contextvars.bind_contextvars(request_id=request_id_of(raw))
     receiver = Receiver(
         inbox=raw.reply,
-        bundles_to=bundles_to if is_reply_address(bundles_to) else "",
+        bundles_to=_bundles_to(raw),
         waits_s=time_left_s(raw),
         waited_s=age_s(raw),
     )
     with tracing.serving(raw.subject, raw.headers):
         await handler(body, receiver)
+
+
+def _bundles_to(raw: Msg) -> str:
+    """Where its frames may go together with others': a place of whoever asks, and of nobody else."""
+    place = (raw.headers or {}).get(HEADER_BUNDLES_TO, "")
+    return place if is_reply_address(place) and is_same_user(place, raw.reply) else ""
