@@ -56,9 +56,8 @@ HoldId = Annotated[
         description="A UUID in lower case",
     ),
 ]
-RequestId = Annotated[
-    str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,128}$(?!\n)", description="Joins one request's logs and events")
-]
+REQUEST_ID: Final = r"[A-Za-z0-9_.:-]{1,128}"
+RequestId = Annotated[str, Meta(pattern=rf"^{REQUEST_ID}$(?!\n)", description="Joins one request's logs and events")]
 Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$(?!\n)")]
 Units = Annotated[int, Meta(ge=0, le=10**12, description="Billed characters")]
 Milliseconds = Annotated[int, Meta(ge=0, le=2**53)]

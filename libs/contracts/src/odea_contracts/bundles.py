@@ -18,6 +18,8 @@ from odea_contracts.base import Message
 
 BUNDLE_MAX: Final = 256
 """Requests in a bundle."""
+BUNDLE_BYTES_MAX: Final = 256 * 1024
+"""Of a bundle of several parts, far below what NATS takes. One part alone may be as large as NATS takes it."""
 HEADERS_MAX: Final = 16
 HEADER_CHARS_MAX: Final = 256
 HeaderText = Annotated[str, Meta(max_length=HEADER_CHARS_MAX)]

@@ -12,10 +12,8 @@ import nats.errors
 from msgspec import Raw
 from nats.aio.msg import Msg
 
-from odea_contracts.bundles import BundledReply, BundledRequest, RequestBundle
+from odea_contracts.bundles import BUNDLE_BYTES_MAX, BundledReply, BundledRequest, RequestBundle
 
-_BYTES_MAX: Final = 256 * 1024
-"""Of a bundle of several; one answer alone may be as large as NATS takes it."""
 _PART_BYTES: Final = 64
 """More than stands around an answer in its bundle."""
 _REQUESTS: Final = msgspec.json.Decoder(RequestBundle)
@@ -117,7 +115,7 @@ class _Answers:
         size_bytes = len(memoryview(answer.body)) + _PART_BYTES
         if size_bytes > self.message._client.max_payload:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
             raise nats.errors.MaxPayloadError
-        while self._ready and self._size_bytes + size_bytes > _BYTES_MAX:
+        while self._ready and self._size_bytes + size_bytes > BUNDLE_BYTES_MAX:
             await self._send()
         self._size_bytes += size_bytes
         self._ready.append(answer)

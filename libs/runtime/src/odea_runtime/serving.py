@@ -17,7 +17,7 @@ from faststream.nats import NatsRouter
 from nats.aio.msg import Msg
 from prometheus_client import Counter, Histogram
 
-from odea_contracts.base import Endpoint, Message
+from odea_contracts.base import REQUEST_ID, Endpoint, Message
 from odea_contracts.errors import ErrorCode, Failure, failure
 from odea_contracts.subjects import is_reply_address
 from odea_contracts.synth import HEADER_DEADLINE_MS, HEADER_REQUEST_ID, HEADER_SENT_MS
@@ -31,7 +31,7 @@ RequestT = TypeVar("RequestT", bound=Message)
 ReplyT = TypeVar("ReplyT")
 
 _TIME_MS: Final = re.compile(r"[0-9]{1,16}")
-_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_REQUEST_ID: Final = re.compile(REQUEST_ID)
 
 _HANDLED = Counter("odea_bus_handled_total", "Requests answered, by outcome", ["subject", "outcome"])
 _handled: Final = by_labels(_HANDLED)

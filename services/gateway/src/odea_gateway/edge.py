@@ -12,6 +12,7 @@ import structlog
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from prometheus_client import Counter, Gauge, Histogram
 
+from odea_contracts.base import REQUEST_ID
 from odea_contracts.errors import ErrorCode
 from odea_gateway.accesslog import AccessLog
 from odea_gateway.addresses import caller_address, networks
@@ -24,7 +25,7 @@ from odea_runtime.ids import new_id
 from odea_runtime.logs import redact_text
 
 _PATH_BYTES_MAX: Final = 1024
-_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
+_REQUEST_ID: Final = re.compile(REQUEST_ID.encode())
 _CLOSED_BY_CLIENT: Final = 499
 """What logs and metrics call a request whose client left before its answer began; it is never sent."""
 

@@ -10,6 +10,7 @@ from litestar.params import QueryParameter
 from litestar.response import Response
 from msgspec import Struct
 
+from odea_contracts.base import REQUEST_ID
 from odea_contracts.keys import Principal, Scope
 from odea_contracts.requests import LoggedRequest, RequestsList
 from odea_gateway.auth import requires, requires_admin
@@ -27,7 +28,7 @@ PageCursor = Annotated[
 ById = Annotated[str | None, QueryParameter(pattern=_ID, max_length=64)]
 ByRequestId = Annotated[
     str | None,
-    QueryParameter(description="As `x-request-id` said it", pattern=r"^[A-Za-z0-9_.:-]{1,128}$", max_length=128),
+    QueryParameter(description="As `x-request-id` said it", pattern=rf"^{REQUEST_ID}$", max_length=128),
 ]
 ByName = Annotated[str | None, QueryParameter(min_length=1, max_length=128)]
 ByOutcome = Annotated[

@@ -12,12 +12,14 @@ from typing import Final
 
 import msgspec
 import nats.errors
+import structlog
 from msgspec import Raw
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from prometheus_client import Histogram
 
 from odea_contracts.bundles import (
+    BUNDLE_BYTES_MAX,
     BUNDLE_MAX,
     HEADER_CHARS_MAX,
     HEADERS_MAX,
@@ -28,8 +30,6 @@ from odea_contracts.bundles import (
 from odea_runtime.bus.errors import UNREADABLE
 from odea_runtime.bus.replies import NO_RESPONDERS, give_up, status
 
-_BYTES_MAX: Final = 256 * 1024
-"""Of a bundle, far below what NATS takes."""
 _HEADERS_BYTES: Final = 2048
 """More than the headers of a request are."""
 _ALONE_S: Final = 10.0
@@ -123,7 +123,7 @@ class Bundles:
         size_bytes = 0
         for request in requests:
             one_bytes = len(request.body) + _HEADERS_BYTES
-            if bundle and (len(bundle) == self._bundle_max or size_bytes + one_bytes > _BYTES_MAX):
+            if bundle and (len(bundle) == self._bundle_max or size_bytes + one_bytes > BUNDLE_BYTES_MAX):
                 yield bundle
                 bundle, size_bytes = [], 0
             bundle.append(request)
@@ -148,7 +148,10 @@ class Bundles:
             await self._client.publish(subject, body, reply=self._prefix + name)
         except Exception as error:  # noqa: BLE001 - nats-py says what its socket says; nobody may wait for it in vain
             self._under_way.pop(name, None)
-            failure = error if isinstance(error, nats.errors.Error) else nats.errors.Error(repr(error))
+            failure = error
+            if not isinstance(error, nats.errors.Error):
+                structlog.get_logger().warning("a bundle could not be sent", subject=subject, error=repr(error))
+                failure = nats.errors.Error(repr(error))
             for request in bundle:
                 request.fail(failure)
 

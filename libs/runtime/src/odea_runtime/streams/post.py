@@ -12,12 +12,10 @@ import msgspec
 import nats.errors
 import structlog
 
-from odea_contracts.bundles import StreamPart
+from odea_contracts.bundles import BUNDLE_BYTES_MAX, StreamPart
 from odea_contracts.synth import HEADER_FRAME, HEADER_SEQ
 from odea_runtime.bus import Bus
 
-_BYTES_MAX: Final = 256 * 1024
-"""Of a bundle of several parts, far below what NATS takes."""
 _PART_BYTES: Final = 512
 """More than stands around a body in its bundle."""
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -65,7 +63,7 @@ class Post:
             return
         size_bytes = len(part.body) + _PART_BYTES
         bundle = self._open.get(bundles_to)
-        if bundle is None or bundle.size_bytes + size_bytes > _BYTES_MAX:
+        if bundle is None or bundle.size_bytes + size_bytes > BUNDLE_BYTES_MAX:
             bundle = self._open[bundles_to] = _Bundle(bundles_to)
             bundle.sending = asyncio.create_task(self._send(bundle))
             self._sending.add(bundle.sending)
@@ -85,7 +83,9 @@ class Post:
         try:
             await self._bus.client.publish(bundle.to, _ENCODER.encode(bundle.parts), reply=self.address)
         except Exception as error:  # noqa: BLE001 - nats-py says what its socket says; whatever it is, frames are lost
-            structlog.get_logger().debug("a bundle could not be sent", error=repr(error))
+            log = structlog.get_logger()
+            say = log.debug if isinstance(error, nats.errors.Error) else log.warning
+            say("frames could not be sent", error=repr(error))
             for lost in bundle.lost:
                 lost()
 
