@@ -137,11 +137,24 @@ class TestAsyncApi:
 
     def test_speech_is_answered_by_every_kind_of_frame(self) -> None:
         operation = OPERATIONS["synth_speak"]
-        *frames, bundle = messages(operation["reply"])
+        frames = messages(operation["reply"])
         assert {frame["headers"]["properties"]["Odea-Frame"]["const"] for frame in frames} == set(Frame)
-        assert bundle["contentType"] == "application/msgpack"
-        assert payloads(operation["reply"]) == [None, "Head", None, "Timings", "Tail", "Failure", "StreamPart…"]
-        assert payloads(OPERATIONS["synth_speak_control"]) == ["Credit", "Cancel", "Receipt", "StreamPart…"]
+        assert payloads(operation["reply"]) == [None, "Head", None, "Timings", "Tail", "Failure"]
+        assert payloads(OPERATIONS["synth_speak_control"]) == ["Credit", "Cancel", "Receipt"]
+
+    @pytest.mark.parametrize(
+        ("name", "action", "where"),
+        [
+            ("synth_speak_stream_bundles", "send", "`Odea-Bundles-To`"),
+            ("synth_speak_control_bundles", "receive", "reply subject of each bundle"),
+        ],
+    )
+    def test_bundles_of_streams_go_where_their_channel_says(self, name: str, action: str, where: str) -> None:
+        operation = OPERATIONS[name]
+        assert operation["action"] == action
+        assert where in resolve(ASYNCAPI, operation["channel"]["$ref"])["description"]
+        assert payloads(operation) == ["StreamPart…"]
+        assert [message["contentType"] for message in messages(operation)] == ["application/msgpack"]
 
     @pytest.mark.parametrize("module", list(EXAMPLES), ids=lambda module: module.__name__)
     def test_every_field_of_every_message_is_described(self, module: Any) -> None:

@@ -127,9 +127,8 @@ class _Document:
         name = _name(subjects.SYNTH_SPEAK)
         request = self._message(synth.Speak, headers="RequestHeaders", suffix="Request")
         frames = [self._frame(frame, body, text) for frame, (body, text) in _FRAMES.items()]
-        frames.append(self._bundle("StreamBundle", bundles.StreamPart, content_type="application/msgpack"))
         control = [self._message(body) for body in _members(synth.Control)]
-        control.append(frames[-1])
+        bundle = [self._bundle("StreamBundle", bundles.StreamPart, content_type="application/msgpack")]
         self._channel(name, [request], address=subjects.SYNTH_SPEAK, description=_summary(synth.Speak))
         self._channel(f"{name}_stream", frames, address=None, description="The inbox that the request names")
         self._channel(
@@ -150,6 +149,8 @@ class _Document:
             "channel": _ref("channels", f"{name}_control"),
             "messages": _in_channel(f"{name}_control", control),
         }
+        self._bundles(f"{name}_stream", bundle, "send", f"The subject that the request names in `{HEADER_BUNDLES_TO}`")
+        self._bundles(f"{name}_control", bundle, "receive", "The reply subject of each bundle of frames")
 
     def add_event(self, subject: str, body: type[Message]) -> None:
         """A durable event of the stream."""
@@ -207,6 +208,16 @@ class _Document:
             "payload": _ref("components", "schemas", body.__name__),
         }
         return name
+
+    def _bundles(self, name: str, bundle: list[str], action: str, where: str) -> None:
+        """What may come as a bundle instead, and where."""
+        self._channel(f"{name}_bundles", bundle, address=None, description=where)
+        self._operations[f"{name}_bundles"] = {
+            "action": action,
+            "summary": f"The same as on `{name}`, of several streams together.",
+            "channel": _ref("channels", f"{name}_bundles"),
+            "messages": _in_channel(f"{name}_bundles", bundle),
+        }
 
     def _bundle(self, name: str, part: type[Message], *, content_type: str = "application/json") -> str:
         self._types[part] = None
