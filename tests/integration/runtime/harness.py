@@ -4,6 +4,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final, TypeAlias
 
+import nats.errors
+import pytest
 from faststream.nats import NatsRouter
 
 from odea_contracts.base import Endpoint, Message
@@ -37,6 +39,10 @@ class Declined(Message, tag_field="type", tag="declined"):
 AskReply: TypeAlias = Told | Declined | Failure
 ASK: Final[Endpoint[Ask, AskReply]] = Endpoint("odea.v1.hall.ask", "hall", Ask, AskReply)
 OTHER: Final[Endpoint[Ask, AskReply]] = Endpoint("odea.v1.hall.other", "hall", Ask, AskReply)
+SENDING_FAILS: Final = pytest.mark.parametrize(
+    "error", [nats.errors.OutboundBufferLimitError(), RuntimeError("the transport is closed")]
+)
+"""What nats-py says of a message that does not leave, and what its socket says through it."""
 Handler: TypeAlias = Callable[[Ask], Awaitable[AskReply]]
 
 
@@ -84,3 +90,12 @@ async def open_hall(nats_url: str, handler: Handler, **more: Handler | int) -> A
     finally:
         await hall.bus.stop()
         await hall.tasks.drain(0)
+
+
+def send_nothing(patch: pytest.MonkeyPatch, bus: Bus, error: Exception) -> None:
+    """From now on, whatever is to be sent over `bus` ends with `error`."""
+
+    async def fail(*_: object, **__: object) -> None:
+        raise error
+
+    patch.setattr(bus.client, "publish", fail)

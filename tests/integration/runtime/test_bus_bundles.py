@@ -1,18 +1,29 @@
 """Calls of the same moment leave in one message, and each is answered as if it had been alone (P7, P9, P10)."""
 
 import asyncio
+import functools
 import time
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from typing import Any
 
 import msgspec
-import nats.errors
 import pytest
 import structlog
 from msgspec import Raw
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from integration.runtime.harness import ASK, Ask, AskReply, Told, echo, open_bus, open_hall
+from integration.runtime.harness import (
+    ASK,
+    SENDING_FAILS,
+    Ask,
+    AskReply,
+    Told,
+    echo,
+    open_bus,
+    open_hall,
+    send_nothing,
+)
 from odea_contracts.bundles import BUNDLE_MAX, BundledReply, BundledRequest, ReplyBundle, RequestBundle
 from odea_contracts.errors import ErrorCode, Failure, failure
 from odea_contracts.synth import HEADER_DEADLINE_MS, HEADER_REQUEST_ID
@@ -360,23 +371,42 @@ async def test_a_connection_that_breaks_ends_every_wait(bus: Bus) -> None:
     assert time.perf_counter() - began < 3
 
 
-@pytest.mark.parametrize("error", [nats.errors.OutboundBufferLimitError(), RuntimeError("the transport is closed")])
+@SENDING_FAILS
 async def test_a_bundle_that_can_not_be_sent_ends_every_wait_at_once(
     nats_url: str, bus: Bus, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     """P9: also of those in the bundles after it."""
-
-    async def fail(*_: object, **__: object) -> None:
-        raise error
-
     async with open_hall(nats_url, echo):
-        monkeypatch.setattr(bus.client, "publish", fail)
+        send_nothing(monkeypatch, bus, error)
         began = time.perf_counter()
         ends = await at_once(bus, 250, timeout_s=20)
         assert {type(end) for end in ends} == {DisconnectedError}
         assert time.perf_counter() - began < 5
         monkeypatch.undo()
         assert await at_once(bus, 3) == told(3)
+
+
+async def test_a_refused_bundle_of_a_lost_connection_is_not_sent_singly(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P9: its requests would wait in a buffer that nobody empties until their time is up."""
+
+    async def refuse(message: Msg) -> None:
+        assert message.data.startswith(b"[")
+        await message.respond(b'{"type":"told","text":"no bundles here"}')
+
+    async def lose(request: Any, *arguments: Any) -> bytes | None:
+        reply = await request(*arguments)
+        monkeypatch.setattr(bus.client, "_status", Client.RECONNECTING)
+        return reply
+
+    await bus.client.subscribe(ASK.subject, cb=refuse)
+    assert bus._bundles  # pyright: ignore[reportPrivateUsage]
+    asking = bus._bundles.ask  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(bus._bundles, "ask", functools.partial(lose, asking))  # pyright: ignore[reportPrivateUsage]
+    ends = await at_once(bus, 3, timeout_s=2)
+    monkeypatch.setattr(bus.client, "_status", Client.CONNECTED)
+    assert {type(end) for end in ends} == {DisconnectedError}
 
 
 async def test_one_with_a_header_that_no_bundle_takes_goes_by_itself(nats_url: str, bus: Bus, wire: Wire) -> None:

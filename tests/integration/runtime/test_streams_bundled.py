@@ -4,11 +4,10 @@ import asyncio
 from collections.abc import AsyncGenerator
 
 import msgspec
-import nats.errors
 import pytest
 from nats.aio.msg import Msg
 
-from integration.runtime.harness import Ask, open_bus
+from integration.runtime.harness import SENDING_FAILS, Ask, open_bus, send_nothing
 from integration.runtime.studio import (
     HEAD,
     SPEAK,
@@ -152,17 +151,13 @@ async def test_a_place_that_is_no_address_for_replies_is_not_used(nats_url: str,
         assert not elsewhere
 
 
-@pytest.mark.parametrize("error", [nats.errors.OutboundBufferLimitError(), RuntimeError("the transport is closed")])
+@SENDING_FAILS
 async def test_frames_that_can_not_be_sent_end_their_stream(
     nats_url: str, bus: Bus, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     """The task is interrupted at once, whatever nats-py makes of it."""
-
-    async def fail(*_: object, **__: object) -> None:
-        raise error
-
     async with open_studio(nats_url, play_on) as studio:
-        monkeypatch.setattr(studio.bus.client, "publish", fail)
+        send_nothing(monkeypatch, studio.bus, error)
         inbox = bus.client.new_inbox()
         await bus.client.publish(SPEAK, ask_body(), reply=inbox, headers={HEADER_BUNDLES_TO: f"{inbox}.bundles"})
         assert was_cancelled(await end_of(studio), CancelReason.RECEIVER_FAULT)
