@@ -1,8 +1,9 @@
 """A bus with one small contract of its own, so that the tests of the runtime depend on no service."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import nats.errors
 import pytest
@@ -99,3 +100,13 @@ def send_nothing(patch: pytest.MonkeyPatch, bus: Bus, error: Exception) -> None:
         raise error
 
     patch.setattr(bus.client, "publish", fail)
+
+
+async def at_once(bus: Bus, count: int, **more: Any) -> list[AskReply | BaseException]:
+    """So many calls in one turn of the loop, and how each ends."""
+    calls = (bus.call(ASK, Ask(text=str(number), number=number), **more) for number in range(count))
+    return await asyncio.gather(*calls, return_exceptions=True)
+
+
+def told(count: int) -> list[Told]:
+    return [Told(text=str(number)) for number in range(count)]
