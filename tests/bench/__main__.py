@@ -77,12 +77,11 @@ def peers(keep: Path | None, counts: tuple[int, ...], output: Path | None) -> No
                 asyncio.run(measure_others(LITELLM_WORKERS, {LITELLM: peer}, voice, tried))
             rates[workers] = tried.figures[0].per_s
         best = max(counts, key=lambda count: rates.get(count, 0.0))
-        with litellm(place, home, voice, best) as peer:
-            asyncio.run(measure_others(BESIDE_LITELLM, {LITELLM: peer}, voice, run))
         seen = ", ".join(f"{rate:,.0f}/s with {workers}" for workers, rate in rates.items()) or "no other was tried"
         told = f"LiteLLM {version}, {best} workers; at 50 connections {seen}. {PEER_NOTES}"
-        with odea(home / "odea", voice, {}) as stack:
-            asyncio.run(measure(BESIDE_LITELLM, stack, {}, voice, run))
+        # Both are up, and asked in turn under each load: these machines become faster and slower within minutes.
+        with litellm(place, home, voice, best) as peer, odea(home / "odea", voice, {}) as stack:
+            asyncio.run(measure(BESIDE_LITELLM, stack, {LITELLM: peer}, voice, run))
     text = report(run, machine(), "Odea beside LiteLLM", told)
     conclude(text, output, good=run.verdict is not None and run.verdict.good)
 
