@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 import pytest
+import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
@@ -51,9 +52,11 @@ async def test_a_bundle_that_can_not_be_sent_ends_every_wait_at_once(
     async with open_hall(nats_url, echo):
         send_nothing(monkeypatch, bus, error)
         began = time.perf_counter()
-        ends = await at_once(bus, 250, timeout_s=20)
+        with structlog.testing.capture_logs() as said:
+            ends = await at_once(bus, 250, timeout_s=20)
         assert {type(end) for end in ends} == {DisconnectedError}
         assert time.perf_counter() - began < 5
+        assert [line["error"] for line in said if line["log_level"] == "warning"] == [repr(error)]
         monkeypatch.undo()
         assert await at_once(bus, 3) == told(3)
 

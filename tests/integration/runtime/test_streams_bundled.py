@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 
 import msgspec
 import pytest
+import structlog
 from nats.aio.msg import Msg
 
 from integration.runtime.harness import SENDING_FAILS, Ask, open_bus, send_nothing
@@ -160,7 +161,9 @@ async def test_frames_that_can_not_be_sent_end_their_stream(
         send_nothing(monkeypatch, studio.bus, error)
         inbox = bus.client.new_inbox()
         await bus.client.publish(SPEAK, ask_body(), reply=inbox, headers={HEADER_BUNDLES_TO: f"{inbox}.bundles"})
-        assert was_cancelled(await end_of(studio), CancelReason.RECEIVER_FAULT)
+        with structlog.testing.capture_logs() as said:
+            assert was_cancelled(await end_of(studio), CancelReason.RECEIVER_FAULT)
+        assert [line["error"] for line in said if line["log_level"] == "warning"] == [repr(error)]
         monkeypatch.undo()
 
 

@@ -12,7 +12,6 @@ from typing import Final
 
 import msgspec
 import nats.errors
-import structlog
 from msgspec import Raw
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -67,14 +66,24 @@ class Bundles:
         prefix: of the subjects of replies, which this user of the bus alone may hear.
         bundle_max: requests in a bundle; with 1 each goes by itself.
         has_room: whether the connection would take a message of so many bytes at once.
+        note_trouble: told why a bundle could not be sent.
     """
 
-    def __init__(self, client: Client, prefix: str, *, bundle_max: int, has_room: Callable[[int], bool]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        prefix: str,
+        *,
+        bundle_max: int,
+        has_room: Callable[[int], bool],
+        note_trouble: Callable[[Exception], None],
+    ) -> None:
         self._client = client
         # Random: whoever answers knows the subject, and must not know those of requests to others from it.
         self._prefix: Final = f"{prefix}.{secrets.token_hex(16)}."
         self._bundle_max = min(bundle_max, BUNDLE_MAX)
         self._has_room = has_room
+        self._note_trouble = note_trouble
         self._number = 0
         self._waiting: dict[str, list[_Request]] = {}
         self._under_way: OrderedDict[str, tuple[str, Sequence[_Request]]] = OrderedDict()
@@ -148,10 +157,8 @@ class Bundles:
             await self._client.publish(subject, body, reply=self._prefix + name)
         except Exception as error:  # noqa: BLE001 - nats-py says what its socket says; nobody may wait for it in vain
             self._under_way.pop(name, None)
-            failure = error
-            if not isinstance(error, nats.errors.Error):
-                structlog.get_logger().warning("a bundle could not be sent", subject=subject, error=repr(error))
-                failure = nats.errors.Error(repr(error))
+            self._note_trouble(error)
+            failure = error if isinstance(error, nats.errors.Error) else nats.errors.Error(repr(error))
             for request in bundle:
                 request.fail(failure)
 

@@ -76,7 +76,13 @@ class Bus(Connection):
         inbox = inbox_prefix(self._service)
         self._replies = Replies(self.client, inbox)
         await self._replies.start()
-        self._bundles = Bundles(self.client, inbox, bundle_max=self._bundle_max, has_room=self.has_room)
+        self._bundles = Bundles(
+            self.client,
+            inbox,
+            bundle_max=self._bundle_max,
+            has_room=self.has_room,
+            note_trouble=self.note_trouble,
+        )
         await self._bundles.start()
         if before:
             await before()

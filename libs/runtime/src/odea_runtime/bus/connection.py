@@ -109,6 +109,13 @@ class Connection:
         """Call back whenever a broken connection stands again."""
         self._back.append(callback)
 
+    def note_trouble(self, error: Exception) -> None:
+        """Count what went wrong on the connection, and say it unless the same was said just before."""
+        kind = _kind_of(error)
+        _FAULTS.labels(kind).inc()
+        if (unsaid := self._trouble.unsaid(f"{kind} {type(error).__name__}")) is not None:
+            self._log.warning("trouble on the bus", kind=kind, error=repr(error), unsaid=unsaid)
+
     async def round_trip(self) -> None:
         """Return when the server has read all that was sent before.
 
@@ -170,12 +177,9 @@ class Connection:
             callback()
 
     async def _on_error(self, error: Exception) -> None:
-        kind = _kind_of(error)
-        _FAULTS.labels(kind).inc()
-        if kind == "subscription_refused":
+        if _kind_of(error) == "subscription_refused":
             self.refused = "NATS refused a subscription"
-        if (unsaid := self._trouble.unsaid(f"{kind} {type(error).__name__}")) is not None:
-            self._log.warning("trouble on the bus", kind=kind, error=repr(error), unsaid=unsaid)
+        self.note_trouble(error)
 
 
 class _Seldom:

@@ -10,7 +10,6 @@ from typing import Final, TypeAlias
 
 import msgspec
 import nats.errors
-import structlog
 
 from odea_contracts.bundles import BUNDLE_BYTES_MAX, StreamPart
 from odea_contracts.synth import HEADER_FRAME, HEADER_SEQ
@@ -83,9 +82,7 @@ class Post:
         try:
             await self._bus.client.publish(bundle.to, _ENCODER.encode(bundle.parts), reply=self.address)
         except Exception as error:  # noqa: BLE001 - nats-py says what its socket says; whatever it is, frames are lost
-            log = structlog.get_logger()
-            say = log.debug if isinstance(error, nats.errors.Error) else log.warning
-            say("frames could not be sent", error=repr(error))
+            self._bus.note_trouble(error)
             for lost in bundle.lost:
                 lost()
 
