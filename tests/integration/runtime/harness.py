@@ -93,6 +93,16 @@ async def open_hall(nats_url: str, handler: Handler, **more: Handler | int) -> A
         await hall.tasks.drain(0)
 
 
+def listener(heard: list[str]) -> Handler:
+    """A handler that writes down what it is asked."""
+
+    async def note(ask: Ask) -> AskReply:
+        heard.append(ask.text)
+        return Told(text="")
+
+    return note
+
+
 def send_nothing(patch: pytest.MonkeyPatch, bus: Bus, error: Exception) -> None:
     """From now on, whatever is to be sent over `bus` ends with `error`."""
 

@@ -15,6 +15,7 @@ from integration.runtime.harness import (
     AskReply,
     Told,
     echo,
+    listener,
     open_hall,
 )
 from odea_contracts.bundles import BUNDLE_MAX, BundledRequest, ReplyBundle
@@ -105,12 +106,7 @@ async def test_what_is_no_bundle_is_refused_whole(nats_url: str, bus: Bus, body:
 
 async def test_a_bundle_that_nobody_waits_for_is_handled_and_not_answered(nats_url: str, bus: Bus) -> None:
     heard: list[str] = []
-
-    async def note(ask: Ask) -> AskReply:
-        heard.append(ask.text)
-        return Told(text="")
-
-    async with open_hall(nats_url, note):
+    async with open_hall(nats_url, listener(heard)):
         await bus.client.publish(ASK.subject, bundle([b'{"text": "a"}', b'{"text": "b"}']))
         await bus.client.publish(ASK.subject, bundle([b'{"text": "c"}']), reply="odea.v1.hall.other")
         await until(lambda: heard == ["a", "b", "c"])

@@ -6,7 +6,7 @@ import time
 import msgspec
 import pytest
 
-from integration.runtime.harness import ASK, Ask, AskReply, Told, echo, open_hall
+from integration.runtime.harness import ASK, Ask, AskReply, Told, echo, listener, open_hall
 from integration.runtime.proxy import proxied
 from odea_contracts.errors import ErrorCode, Failure, failure
 from odea_contracts.synth import HEADER_DEADLINE_MS
@@ -59,12 +59,7 @@ async def test_fields_that_are_not_known_are_ignored(nats_url: str, bus: Bus) ->
 
 async def test_work_whose_deadline_has_passed_is_dropped(nats_url: str, bus: Bus) -> None:
     heard: list[str] = []
-
-    async def note(ask: Ask) -> AskReply:
-        heard.append(ask.text)
-        return Told(text="")
-
-    async with open_hall(nats_url, note):
+    async with open_hall(nats_url, listener(heard)):
         late = {HEADER_DEADLINE_MS: str(int(time.time() * 1000) - 1)}
         await bus.client.publish(ASK.subject, b'{"text": "late"}', reply=bus.client.new_inbox(), headers=late)
         await bus.call(ASK, Ask(text="in time"))
